@@ -1,0 +1,169 @@
+"""Configurations of blocks: frozen, checked and canonical.
+
+The canonical form drops whatever has no effect, so that equal blocks compare equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self, TypeVar
+
+Size = tuple[int, int]
+T = TypeVar("T")
+
+
+def pair(value: Any, name: str) -> Size:
+    """Return an integer or a pair as a pair of positive integers."""
+    given = value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = (value, value)
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != 2
+        or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in value)
+    ):
+        raise ValueError(f"{name}={given!r} must be a positive integer or a pair of them, such as 7 or (7, 5).")
+    return value[0], value[1]
+
+
+def odd_pair(value: Any, name: str) -> Size:
+    """Return an odd kernel size as a pair."""
+    kernel = pair(value, name)
+    if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
+        raise ValueError(
+            f"{name}={value!r} must be odd in both directions, so that the output keeps the size of the map; "
+            f"use {tuple(k + 1 - k % 2 for k in kernel)}."
+        )
+    return kernel
+
+
+def positive(value: Any, name: str) -> None:
+    """Check that a value is a positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a positive integer.")
+
+
+def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
+    """Check that g divides C and O."""
+    if in_channels % groups or out_channels % groups:
+        works = [g for g in range(1, min(in_channels, out_channels) + 1) if in_channels % g == out_channels % g == 0]
+        raise ValueError(
+            f"groups={groups} does not divide C={in_channels} and O={out_channels}; use one of "
+            f"{', '.join(map(str, works))}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepMLPBlock:
+    """Shape of a RepMLP block, apart from its channels and map size."""
+
+    kind: Literal["repmlp"] = "repmlp"
+    partition: Size = (7, 7)
+    """(h, w): size of a partition."""
+    groups: int = 1
+    """g: groups of FC3 and of the Local Perceptron."""
+    kernels: tuple[Size, ...] = ((1, 1), (3, 3), (5, 5))
+    """Local Perceptron kernels, odd, each within the partition; empty for w/o Local (Table 1 B)."""
+    reduction: int = 1
+    """Hidden width of the Global Perceptron is C*P / reduction; 1 in the paper's ImageNet and CIFAR networks."""
+    global_perceptron: bool = True
+    """False for w/o Global (Table 1 C). Without effect where one partition covers the map."""
+    fc3_conv: Size | None = None
+    """Kernel of a convolution on the partition map that takes the place of FC3 (9 in Table 1 D)."""
+
+    def __post_init__(self) -> None:
+        set_(self, "partition", pair(self.partition, "partition"))
+        positive(self.groups, "groups")
+        positive(self.reduction, "reduction")
+        if isinstance(self.kernels, (int, str)) or not hasattr(self.kernels, "__iter__"):
+            raise ValueError(f"kernels={self.kernels!r} must be a list of kernel sizes, such as [1, 3, [1, 5]] or [].")
+        set_(self, "kernels", tuple(odd_pair(k, "kernel") for k in self.kernels))
+        for kernel in self.kernels:
+            if kernel[0] > self.partition[0] or kernel[1] > self.partition[1]:
+                raise ValueError(
+                    f"kernel={kernel} exceeds the partition {self.partition}; the Local Perceptron runs inside a "
+                    "partition, so use a kernel no larger than it."
+                )
+        if self.fc3_conv is not None:
+            set_(self, "fc3_conv", odd_pair(self.fc3_conv, "fc3_conv"))
+
+    def grid(self, size: Size) -> Size:
+        """Return the number of partitions down and across a map of `size`, counting padded ones."""
+        return -(-size[0] // self.partition[0]), -(-size[1] // self.partition[1])
+
+    def merged_kernel(self) -> Size:
+        """Return the kernel that `fc3_conv` and the Local Perceptron merge into."""
+        all_kernels = [*self.kernels, *([self.fc3_conv] if self.fc3_conv else [])]
+        return max(k[0] for k in all_kernels), max(k[1] for k in all_kernels)
+
+    def check(self, in_channels: int, out_channels: int, size: Size) -> None:
+        """Raise ValueError unless the block fits C -> O channels on maps of `size`."""
+        positive(in_channels, "in_channels")
+        positive(out_channels, "out_channels")
+        size = pair(size, "size")
+        check_groups(self.groups, in_channels, out_channels)
+        if self.partition[0] > size[0] or self.partition[1] > size[1]:
+            raise ValueError(f"partition={self.partition} exceeds the map {size}; use at most the map's size.")
+        rows, columns = self.grid(size)
+        if self.global_perceptron and rows * columns > 1 and self.reduction > in_channels * rows * columns:
+            raise ValueError(
+                f"reduction={self.reduction} exceeds the Global Perceptron's {in_channels * rows * columns} features."
+            )
+
+    def canonical(self, size: Size) -> Self:
+        """Drop what has no effect on maps of `size`: kernel order, the Global Perceptron of a single partition."""
+        has_global = self.global_perceptron and self.grid(size) != (1, 1)
+        return replace(
+            self,
+            kernels=tuple(sorted(set(self.kernels))),
+            global_perceptron=has_global,
+            reduction=self.reduction if has_global else 1,
+        )
+
+    def deployed(self) -> Self:
+        """Return the block without what conversion folds away."""
+        return replace(self, kernels=(), fc3_conv=self.merged_kernel() if self.fc3_conv else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvBlock:
+    """A convolution with BN on the whole map, in the place of a RepMLP (Table 1 E and Wide ConvNet)."""
+
+    kind: Literal["conv"] = "conv"
+    kernel: Size = (3, 3)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        set_(self, "kernel", odd_pair(self.kernel, "kernel"))
+        positive(self.groups, "groups")
+
+    def check(self, in_channels: int, out_channels: int, size: Size) -> None:
+        """Raise ValueError unless the block fits C -> O channels."""
+        check_groups(self.groups, in_channels, out_channels)
+
+    def canonical(self, size: Size) -> Self:
+        """Return the block itself: all of it has an effect."""
+        return self
+
+    def deployed(self) -> Self:
+        """Return the block itself: its BN leaves no trace in its shape."""
+        return self
+
+
+Block = RepMLPBlock | ConvBlock
+
+
+def from_dict(kinds: Mapping[str, type[T]], values: Mapping[str, Any]) -> T:
+    """Build the dataclass that `values["kind"]` names."""
+    kind = values.get("kind")
+    if kind not in kinds:
+        raise ValueError(f"kind={kind!r} must be one of {', '.join(kinds)}.")
+    known = {f.name for f in fields(kinds[kind])}
+    unknown = set(values) - known
+    if unknown:
+        raise ValueError(f"{kind} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+    return kinds[kind](**values)
+
+
+def set_(instance: object, name: str, value: object) -> None:
+    """Set a field of a frozen dataclass while it is being made."""
+    object.__setattr__(instance, name, value)

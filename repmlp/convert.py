@@ -1,0 +1,64 @@
+"""Conversion of whole networks: RepMLP blocks to FC layers, and every conv-BN of the host to a conv."""
+
+import copy
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from repmlp.block import RepMLP, replace
+from repmlp.merge import fold_bn
+
+
+def convert(model: nn.Module) -> nn.Module:
+    """Return a converted copy of `model` in eval mode: every RepMLP is three FC layers and no conv-BN is left.
+
+    Computed in float64 from the running statistics and cast back, so dtype, device and outputs in eval mode are kept.
+    Converting a converted model changes nothing; the model given is left as it was.
+
+    Raises:
+        ValueError: if torch.fx cannot follow the host's forward pass, which is how its conv-BN pairs are found.
+    """
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, RepMLP):
+            module.reparameterize()
+    fold_host(model)
+    return model
+
+
+@torch.no_grad()
+def fold_host(model: nn.Module) -> None:
+    """Fold in place each BN that alone reads the output of a convolution or linear layer."""
+    modules = dict(model.named_modules())
+    for node in host_graph(model).nodes:
+        bn = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(bn, _BatchNorm):
+            continue
+        before = node.args[0]
+        layer = modules.get(str(before.target)) if isinstance(before, fx.Node) and before.op == "call_module" else None
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and len(before.users) == 1:
+            replace(layer, *fold_bn(layer.weight, layer.bias, bn))
+            parent, _, name = str(node.target).rpartition(".")
+            setattr(modules[parent], name, nn.Identity())
+
+
+def host_graph(model: nn.Module) -> fx.Graph:
+    """Trace the forward pass around the RepMLP blocks."""
+    if isinstance(model, RepMLP):
+        return fx.Graph()
+    try:
+        return HostTracer().trace(model)
+    except Exception as error:
+        raise ValueError(
+            f"convert cannot follow the forward pass of {type(model).__name__} to find its conv-BN pairs ({error}). "
+            "Make it traceable by torch.fx, or call reparameterize() on its RepMLP blocks alone."
+        ) from error
+
+
+class HostTracer(fx.Tracer):
+    """A tracer that takes RepMLP blocks as they are."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Stop at RepMLP blocks, whose forward pass checks sizes."""
+        return isinstance(m, RepMLP) or super().is_leaf_module(m, module_qualified_name)

@@ -1,0 +1,1 @@
+"""What came out: frames of trials, fronts, tables and the report."""

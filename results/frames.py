@@ -1,0 +1,122 @@
+"""A run as pandas frames: one row a trial, one row an epoch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+
+class RunError(ValueError):
+    """A run that cannot be read; the message says what to give."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study that has been started, as its storage holds it."""
+
+    name: str
+    study: dict[str, Any]
+    """What defined it."""
+    objectives: list[str]
+    maximise: list[bool]
+    reference: dict[str, float]
+    """Reference point of the hypervolume, fixed when the study started."""
+    environments: list[dict[str, Any]]
+    """Where and how it was run, one entry each time."""
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+
+
+def read_run(run: str) -> Run:
+    """Read a run.
+
+    Args:
+        run: a run folder, such as runs/default, or an Optuna storage URL and study name as URL#NAME.
+
+    Raises:
+        RunError: if there is no such run, or it holds no study.
+    """
+    study = open_study(run)
+    attributes = study.user_attrs
+    if "objectives" not in attributes:
+        raise RunError(f"{run} holds the Optuna study {study.study_name}, but not one of run_search.py.")
+    frozen = study.get_trials(deepcopy=False)
+    return Run(
+        name=study.study_name,
+        study=attributes["study"],
+        objectives=attributes["objectives"],
+        maximise=[d == optuna.study.StudyDirection.MAXIMIZE for d in study.directions],
+        reference=attributes.get("reference", {}),
+        environments=attributes.get("environments", []),
+        trials=trials_frame(frozen),
+        epochs=epochs_frame(frozen),
+    )
+
+
+def open_study(run: str) -> optuna.Study:
+    """Open the Optuna study of a run for reading."""
+    url, _, name = run.rpartition("#")
+    if "://" in run:
+        if not url:
+            raise RunError(f"{run} names a storage; add its study, as in {run}#NAME.")
+        try:
+            return optuna.load_study(study_name=name, storage=url)
+        except (KeyError, ImportError, OSError) as error:
+            raise RunError(f"{run} cannot be opened: {error}") from None
+    path = Path(run) / "journal.log"
+    if not path.is_file():
+        known = sorted(str(p.parent) for p in Path("runs").glob("*/journal.log"))
+        there = f"runs here: {', '.join(known)}" if known else "start one with run_search.py"
+        raise RunError(f"{run} is not a run folder, since {path} does not exist; {there}.")
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    studies = storage.get_all_studies()
+    if not studies:
+        raise RunError(f"{path} holds no study.")
+    return optuna.load_study(study_name=studies[0].study_name, storage=storage)
+
+
+def trials_frame(trials: list[optuna.trial.FrozenTrial]) -> pd.DataFrame:
+    """Return one row a trial, indexed by number.
+
+    Columns: outcome, reason, twin; accuracy (percent, converted, at full budget; else missing), throughput with p10 and
+    p90 (img/s), macs, params; epochs trained, seconds of training; start, end; config, training_id, deploy_id; and
+    `param.NAME` for each parameter of the space.
+    """
+    rows = {trial.number: trial_row(trial) for trial in trials}
+    columns = ["outcome", "reason", "twin", "accuracy", "throughput", "throughput_p10", "throughput_p90", "macs",
+               "params", "epochs", "seconds", "start", "end", "config", "training_id", "deploy_id"]  # fmt: skip
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "trial"
+    return frame.reindex(columns=[*columns, *sorted(c for c in frame.columns if c not in columns)])
+
+
+def trial_row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    record = trial.user_attrs
+    throughput, curve = record.get("throughput") or {}, record.get("curve", [])
+    finished = trial.state.is_finished()
+    return {
+        "outcome": record.get("outcome", "failed") if finished else "running",
+        "reason": record.get("reason", ""),
+        "twin": record.get("twin"),
+        "accuracy": (record.get("final") or {}).get("accuracy"),
+        "throughput": throughput.get("median"),
+        "throughput_p10": throughput.get("p10"),
+        "throughput_p90": throughput.get("p90"),
+        **{name: record.get("costs", {}).get(name) for name in ("macs", "params")},
+        "epochs": len(curve),
+        "seconds": sum(r["seconds"] for r in curve),
+        "start": trial.datetime_start,
+        "end": trial.datetime_complete,
+        **{name: record.get(name) for name in ("config", "training_id", "deploy_id")},
+        **{f"param.{name}": value for name, value in trial.params.items()},
+    }
+
+
+def epochs_frame(trials: list[optuna.trial.FrozenTrial]) -> pd.DataFrame:
+    """Return one row an epoch: trial, epoch, accuracy (percent, validation, unconverted), loss, seconds."""
+    rows = [{"trial": t.number, **result} for t in trials for result in t.user_attrs.get("curve", [])]
+    return pd.DataFrame(rows, columns=["trial", "epoch", "accuracy", "loss", "seconds"])

@@ -1,0 +1,55 @@
+"""Tables in the formats that people paste: terminal, CSV, Markdown, LaTeX, JSON."""
+
+from enum import StrEnum
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    table = "table"
+    csv = "csv"
+    md = "md"
+    latex = "latex"
+    json = "json"
+
+
+def write(frame: pd.DataFrame, style: Format, title: str = "") -> str:
+    """Return `frame`, without its index, as text. Raw values for csv and json; readable ones for the others."""
+    if style is Format.csv:
+        return frame.to_csv(index=False).rstrip("\n")
+    if style is Format.json:
+        return frame.to_json(orient="records", indent=2, double_precision=10)
+    shown = frame.map(readable)
+    if style is Format.md:
+        return shown.to_markdown(index=False, disable_numparse=True)
+    if style is Format.latex:
+        return shown.style.hide(axis="index").to_latex(hrules=True, caption=title or None).rstrip("\n")
+    return terminal(shown, title)
+
+
+def terminal(shown: pd.DataFrame, title: str) -> str:
+    """Draw a table as wide as its content."""
+    table = Table(title=title or None, title_justify="left")
+    for name in shown.columns:
+        table.add_column(str(name), overflow="fold", justify="left" if name in ("row", "network", "match") else "right")
+    for row in shown.itertuples(index=False):
+        table.add_row(*map(str, row))
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")
+
+
+def readable(value: object) -> str:
+    """Write integers with separators, floats to two places, and nothing for what is missing."""
+    if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)

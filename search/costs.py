@@ -1,0 +1,100 @@
+"""Costs of a network that are known without training: parameters and multiply-accumulates."""
+
+import warnings
+from collections import Counter
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import Handle, addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
+from repmlp import build, convert
+from repmlp.networks import NetworkConfig
+from torch import nn
+
+
+class UnknownOperatorError(ValueError):
+    """An operator that the counter has no handle for."""
+
+
+def baddbmm_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count `(g, M, K) x (g, K, N)`, the grouped product of a converted FC3."""
+    groups, rows, inner = inputs[1].type().sizes()
+    return Counter({"baddbmm": groups * rows * inner * inputs[2].type().sizes()[2]})
+
+
+HANDLES: dict[str, Handle | None] = {
+    "aten::_convolution": conv_flop_jit,
+    "aten::linear": linear_flop_jit,
+    "aten::addmm": addmm_flop_jit,
+    "aten::bmm": bmm_flop_jit,
+    "aten::baddbmm": baddbmm_macs,
+    **dict.fromkeys(
+        (
+            "aten::adaptive_avg_pool2d",
+            "aten::add",
+            "aten::add_",
+            "aten::avg_pool2d",
+            "aten::batch_norm",
+            "aten::max_pool2d",
+            "aten::mul",
+            "aten::pad",
+        )
+    ),
+}
+"""Operator to its count; None for those that the paper counts as nothing: all but conv and linear layers."""
+
+
+def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the multiply-accumulates of the conv and linear layers of `model` for one input.
+
+    fvcore calls them flops; the paper, whose FLOPs these are, counts neither biases, BN, pooling nor sums.
+
+    Args:
+        model: any traceable network.
+        input_shape: `(C, H, W)`.
+
+    Raises:
+        UnknownOperatorError: naming the operators, if one has no handle.
+    """
+    first = next(model.parameters())
+    example = torch.zeros((1, *input_shape), dtype=first.dtype, device=first.device)
+    analysis = FlopCountAnalysis(model.eval(), example)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.clear_op_handles().set_op_handle(**HANDLES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        total = int(analysis.total())
+    unknown = analysis.unsupported_ops()
+    if unknown:
+        raise UnknownOperatorError(
+            f"no MAC count is known for {', '.join(sorted(unknown))}; add a handle in {__name__}."
+        )
+    return total
+
+
+def network_costs(config: NetworkConfig) -> dict[str, int]:
+    """Return `params` and `macs` of the converted network."""
+    model = unset(config, converted=True)
+    return {"params": sum(p.numel() for p in model.parameters()), "macs": count_macs(model, input_shape(config))}
+
+
+def training_costs(config: NetworkConfig) -> dict[str, int]:
+    """Return `params` and `macs` of the network in training.
+
+    As in the paper's one such row (Table 1 A), `params` counts every element of the state dict, BN statistics included.
+    """
+    model = unset(config, converted=False)
+    params = sum(t.numel() for t in model.state_dict().values())
+    return {"params": params, "macs": count_macs(model, input_shape(config))}
+
+
+def input_shape(config: NetworkConfig) -> tuple[int, int, int]:
+    return config.in_channels, *config.size
+
+
+def unset(config: NetworkConfig, converted: bool) -> nn.Module:
+    """Return the network with unset weights: made, and converted, on the meta device; counting needs no values."""
+    with torch.device("meta"):
+        model = build(config)
+        model = convert(model) if converted else model
+    return model.to_empty(device="cpu")

@@ -1,0 +1,231 @@
+"""The way of a candidate: asked, costed, compared with what is known, handed out, judged, told.
+
+It knows neither Ray nor a clock: a backend takes tasks with `next` and gives back reports with `report`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from repmlp import deploy_id
+from repmlp.networks import NetworkConfig
+from search.candidate import Report, Task
+from search.costs import network_costs
+from search.halving import goes_on
+from search.journal import Entry, Journal
+from search.study import DIRECTIONS, Study, StudyError
+
+PATIENCE = 200
+"""Candidates in a row that need no training before the space counts as exhausted."""
+Next = Task | Literal["wait", "finished"]
+
+
+class Engine:
+    """Runs a study over its journal.
+
+    Args:
+        study: what to search.
+        journal: opened for this study; trials that were under way are taken up first.
+        image: (channels, (H, W), classes) of the data.
+        watch: called with each entry whose state or curve changed.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        journal: Journal,
+        image: tuple[int, tuple[int, int], int],
+        watch: Callable[[Entry], None] = lambda _: None,
+    ) -> None:
+        self.study, self.journal, self.image, self.watch = study, journal, image, watch
+        self.rungs = study.halving.rungs(study.training.epochs) if study.halving else ()
+        self.running: set[int] = set()
+        self.exhausted = False
+        self.costs = {e.deploy_id: e.costs for e in journal.entries.values()}
+        entries = list(journal.entries.values())
+        self.left = deque(e for e in entries if e.outcome == "running" and e.twin is None)
+        for entry in entries:
+            if entry.outcome == "running" and entry.twin is not None:
+                journal.answered(entry, journal.entries[entry.twin])
+
+    def trained(self) -> int:
+        """Return how many trials count against the budget: all but duplicates and infeasible ones."""
+        counted = ("running", "complete", "stopped", "failed")
+        return sum(e.outcome in counted and e.twin is None for e in self.journal.entries.values())
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to run."""
+        return not self.running and not self.left and (self.exhausted or self.trained() >= self.study.trials)
+
+    def next(self) -> Next:
+        """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
+        if len(self.running) >= self.study.resources.concurrent:
+            return "wait"
+        if self.left:
+            return self.start(self.left.popleft())
+        if not self.exhausted and self.trained() < self.study.trials:
+            entry = self.candidate()
+            if entry is not None:
+                return self.start(entry)
+            self.exhausted = True
+        return "wait" if self.running else "finished"
+
+    def candidate(self) -> Entry | None:
+        """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
+        for _ in range(PATIENCE):
+            trial = self.journal.optuna.ask()
+            config = self.suggest(trial)
+            entry = self.journal.add(trial, config, self.cost(config), self.study.seed)
+            measured = next((e for e in self.journal.entries.values() if e.deploy_id == entry.deploy_id and e.throughput), None)
+            if measured is not None and measured.throughput is not None:
+                self.journal.measured(entry, measured.throughput)
+            if self.over_limit(entry):
+                continue
+            twin = self.twin(entry)
+            if twin is None:
+                return entry
+            self.journal.answered(entry, twin)
+            self.watch(entry)
+        return None
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> NetworkConfig:
+        """Ask a trial for a network that fits the data."""
+        return self.study.space.suggest(trial, *self.image)
+
+    def cost(self, config: NetworkConfig) -> dict[str, int]:
+        """Return the counts of the converted network, counted once."""
+        key = deploy_id(config)
+        if key not in self.costs:
+            self.costs[key] = network_costs(config)
+        return self.costs[key]
+
+    def twin(self, entry: Entry) -> Entry | None:
+        """Return the trial that trains, or trained, the same network."""
+        for other in self.journal.entries.values():
+            if other.training_id == entry.training_id and other is not entry and other.twin is None:
+                return other
+        return None
+
+    def over_limit(self, entry: Entry) -> bool:
+        """Tell the sampler about the limits, and end an entry that exceeds one."""
+        excess = self.study.limits.excess(entry.known_costs())
+        self.journal.constrain(entry, excess)
+        over = [f"{name} by {share:.0%}" for name, share in excess.items() if share > 0]
+        if over:
+            self.journal.end(entry, "infeasible", f"exceeds {', '.join(over)}")
+            self.watch(entry)
+        return bool(over)
+
+    def start(self, entry: Entry) -> Task:
+        """Hand a trial out."""
+        self.running.add(entry.number)
+        self.watch(entry)
+        study = self.study
+        return Task(
+            number=entry.number,
+            config=entry.config,
+            seed=entry.seed,
+            data=study.data,
+            recipe=study.training,
+            rungs=self.rungs,
+            measure=None if entry.throughput else study.measure,
+            device=study.resources.device,
+            threads=max(1, int(study.resources.cpus)),
+            folder=str(study.folder.resolve()),
+        )
+
+    def report(self, number: int, report: Report) -> Literal["continue", "stop"]:
+        """Record what a worker says, and decide."""
+        entry = self.journal.entries[number]
+        if report.throughput is not None:
+            self.journal.measured(entry, report.throughput)
+            if self.over_limit(entry):
+                return self.ended(entry)
+        if report.epoch is not None:
+            self.journal.trained(entry, report.epoch)
+        if report.failure is not None:
+            self.journal.end(entry, "failed", report.failure)
+        elif report.final is not None:
+            self.journal.completed(entry, report.final)
+        elif report.epoch is not None and report.epoch.epoch in self.rungs and self.stops(entry, report.epoch.epoch):
+            self.journal.end(entry, "stopped", f"not among the best 1/{self.factor} after epoch {report.epoch.epoch}")
+        if entry.outcome != "running":
+            return self.ended(entry)
+        self.watch(entry)
+        return "continue"
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial whose worker was lost for good."""
+        self.report(number, Report(failure=reason))
+
+    def ended(self, entry: Entry) -> Literal["stop"]:
+        """Free the place of a trial, and answer for the same networks that wait for it."""
+        self.running.discard(entry.number)
+        checkpoint = self.study.folder / "checkpoints" / f"{entry.number}.pt"
+        checkpoint.unlink(missing_ok=True)
+        self.watch(entry)
+        for other in list(self.journal.entries.values()):
+            if other.twin == entry.number and other.outcome == "running":
+                self.journal.answered(other, entry)
+                self.watch(other)
+        return "stop"
+
+    @property
+    def factor(self) -> int:
+        """The halving factor."""
+        return self.study.halving.factor if self.study.halving else 1
+
+    def stops(self, entry: Entry, epoch: int) -> bool:
+        """Whether the scheduler stops a trial after `epoch`."""
+        reached = [e for e in self.journal.entries.values() if len(e.curve) >= epoch]
+        losses = np.array([self.losses(e, e.curve[epoch - 1].accuracy) for e in reached])
+        return not goes_on(losses, reached.index(entry), self.factor)
+
+    def losses(self, entry: Entry, accuracy: float) -> NDArray[np.float64]:
+        """Return the objectives as of a rung, to be minimised; costs are exact before training."""
+        signs = [-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in self.study.objectives]
+        return np.array(signs) * self.journal.values(entry, accuracy)
+
+    def random_networks(self) -> Iterator[tuple[NetworkConfig, dict[str, int]]]:
+        """Yield networks drawn at random, outside the journal, with their counts."""
+        dummy = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.study.seed))
+        while True:
+            config = self.suggest(dummy.ask())
+            yield config, self.cost(config)
+
+    def prepare(self) -> None:
+        """Before the first trial, check that the limits leave candidates, and fix the hypervolume's reference point.
+
+        The reference is chance accuracy, and for a cost its limit; without one, 0 images/s, or the largest count of some
+        networks drawn at random.
+
+        Raises:
+            StudyError: if none of `PATIENCE` random networks keeps the limits that are known without training.
+        """
+        limits, study = self.study.limits, self.study
+        if "reference" in self.journal.optuna.user_attrs:
+            return
+        networks = self.random_networks()
+        drawn = [next(networks)[1] for _ in range(16)]
+        while all(max(limits.excess(costs).values(), default=0.0) > 0 for costs in drawn):
+            if len(drawn) >= PATIENCE:
+                least = {name: min(costs[name] for costs in drawn) for name in ("params", "macs")}
+                raise StudyError(
+                    f"none of {len(drawn)} random networks of the space keeps the limits "
+                    f"{limits.model_dump(exclude_none=True)}; the least seen are params={least['params']:,} and "
+                    f"macs={least['macs']:,}. Raise the limits or widen the space."
+                )
+            drawn.append(next(networks)[1])
+        largest = {name: max(costs[name] for costs in drawn) for name in ("params", "macs")}
+        reference = {
+            "accuracy": 100 / self.image[2],
+            "throughput": limits.min_throughput or 0.0,
+            "macs": limits.max_macs or largest["macs"],
+            "params": limits.max_params or largest["params"],
+        }
+        self.journal.optuna.set_user_attr("reference", {o: reference[o] for o in study.objectives})

@@ -1,0 +1,218 @@
+"""The journal of a study: every trial, in Optuna's storage, which is the only source of truth."""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from repmlp import config_to_dict, deploy_id, training_id
+from repmlp.networks import NetworkConfig
+from search.candidate import Final
+from search.study import DIRECTIONS, Study, StudyError
+from search.throughput import Throughput
+from search.training import EpochResult
+
+Outcome = Literal["running", "complete", "stopped", "failed", "infeasible", "duplicate"]
+
+
+@dataclass
+class Entry:
+    """One trial as the journal has it."""
+
+    trial: optuna.Trial
+    config: dict[str, Any]
+    """The canonical network, as plain values."""
+    training_id: str
+    deploy_id: str
+    costs: dict[str, int]
+    """`params` and `macs` of the converted network."""
+    seed: int
+    outcome: Outcome = "running"
+    reason: str = ""
+    twin: int | None = None
+    """Number of the trial of the same network, if that one answers for this."""
+    throughput: Throughput | None = None
+    curve: list[EpochResult] = field(default_factory=list)
+    final: Final | None = None
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    def known_costs(self) -> dict[str, float]:
+        """Return the costs that need no training: params, macs, and throughput once measured."""
+        return {**self.costs, **({"throughput": self.throughput.median} if self.throughput else {})}
+
+
+class Journal:
+    """Writes trials as they go, and reads them back to continue.
+
+    Raises:
+        StudyError: if the storage holds another study under this name.
+    """
+
+    def __init__(self, study: Study) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.objectives = study.objectives
+        self.optuna = optuna.create_study(
+            storage=open_storage(study),
+            study_name=study.name,
+            directions=[DIRECTIONS[o] for o in study.objectives],
+            load_if_exists=True,
+        )
+        self.claim(study)
+        self.entries: dict[int, Entry] = {}
+        for trial in self.optuna.get_trials(deepcopy=False):
+            self.adopt(trial)
+        self.optuna.sampler = make_sampler(study.sampler, study.seed + len(self.optuna.trials))
+
+    def claim(self, study: Study) -> None:
+        """Write the study's identity on first use, and compare it later."""
+        known = self.optuna.user_attrs.get("study")
+        identity = study.identity()
+        if known is None:
+            self.optuna.set_user_attr("study", identity)
+            self.optuna.set_user_attr("objectives", list(study.objectives))
+        elif known != identity:
+            changed = ", ".join(differences(known, identity))
+            raise StudyError(
+                f"{study.folder} belongs to another study: {changed}. Give this one a name of its own with name=NEW, or "
+                "take the changes back to continue."
+            )
+
+    def adopt(self, trial: optuna.trial.FrozenTrial) -> None:
+        """Read one trial back; one that was cut off before it was described ends as failed."""
+        record = trial.user_attrs
+        live = optuna.Trial(self.optuna, trial._trial_id)
+        if "config" not in record:
+            if not trial.state.is_finished():
+                live.set_user_attr("reason", "interrupted before its network was chosen")
+                self.optuna.tell(trial.number, state=TrialState.FAIL)
+            return
+        throughput, final = record.get("throughput"), record.get("final")
+        self.entries[trial.number] = Entry(
+            trial=live,
+            config=record["config"],
+            training_id=record["training_id"],
+            deploy_id=record["deploy_id"],
+            costs=record["costs"],
+            seed=record["seed"],
+            outcome=record.get("outcome", "running") if trial.state.is_finished() else "running",
+            reason=record.get("reason", ""),
+            twin=record.get("twin"),
+            throughput=Throughput(**throughput) if throughput else None,
+            curve=[EpochResult(**r) for r in record.get("curve", [])],
+            final=Final(**final) if final else None,
+        )
+
+    def add(self, trial: optuna.Trial, config: NetworkConfig, costs: dict[str, int], seed: int) -> Entry:
+        """Describe a new trial."""
+        entry = Entry(trial, config_to_dict(config), training_id(config), deploy_id(config), costs, seed)
+        for name in ("training_id", "deploy_id", "costs", "seed", "config"):
+            trial.set_user_attr(name, getattr(entry, name))
+        self.entries[entry.number] = entry
+        return entry
+
+    def constrain(self, entry: Entry, excess: dict[str, float]) -> None:
+        """Tell the sampler how far each limit is exceeded; at most 0 is feasible."""
+        known = entry.trial.constraints
+        for name, value in excess.items():
+            if name not in known:
+                entry.trial.set_constraint(name, value)
+
+    def measured(self, entry: Entry, throughput: Throughput) -> None:
+        entry.throughput = throughput
+        entry.trial.set_user_attr("throughput", asdict(throughput))
+
+    def trained(self, entry: Entry, result: EpochResult) -> None:
+        """Add an epoch; one trained again after a crash replaces the lost one."""
+        entry.curve = [r for r in entry.curve if r.epoch < result.epoch] + [result]
+        entry.trial.set_user_attr("curve", [asdict(r) for r in entry.curve])
+
+    def completed(self, entry: Entry, final: Final) -> None:
+        """End a trial at full budget, with its objective values."""
+        entry.final = final
+        entry.trial.set_user_attr("final", asdict(final))
+        self.end(entry, "complete")
+
+    def answered(self, entry: Entry, twin: Entry) -> None:
+        """Let the trial of the same network answer, now or when it ends."""
+        if entry.twin is None:
+            entry.twin = twin.number
+            entry.trial.set_user_attr("twin", twin.number)
+        if twin.outcome == "running":
+            return
+        if twin.throughput and not entry.throughput:
+            self.measured(entry, twin.throughput)
+        entry.final = twin.final
+        if twin.final:
+            entry.trial.set_user_attr("final", asdict(twin.final))
+        self.end(entry, "duplicate", f"the network of trial {twin.number}", failed=twin.outcome == "failed")
+
+    def end(self, entry: Entry, outcome: Outcome, reason: str = "", failed: bool = False) -> None:
+        """Tell Optuna how a trial ended: only one with a result at full budget is COMPLETE."""
+        entry.outcome, entry.reason = outcome, reason
+        entry.trial.set_user_attr("outcome", outcome)
+        if reason:
+            entry.trial.set_user_attr("reason", reason)
+        if entry.final is not None:
+            self.optuna.tell(entry.number, self.values(entry, entry.final.accuracy))
+        else:
+            failed = failed or outcome == "failed"
+            self.optuna.tell(entry.number, state=TrialState.FAIL if failed else TrialState.PRUNED)
+
+    def values(self, entry: Entry, accuracy: float) -> list[float]:
+        """Return the objectives in the study's order, with the given accuracy."""
+        values = {**entry.known_costs(), "accuracy": accuracy}
+        return [values[name] for name in self.objectives]
+
+
+def open_storage(study: Study) -> BaseStorage | str:
+    """Return the study's storage, its folder made; a line that a killed process left torn is cut off.
+
+    Call it only while no other process writes to the run.
+    """
+    if study.storage is not None:
+        return study.storage
+    path = study.folder / "journal.log"
+    mend(path)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def mend(path: Path) -> None:
+    """Cut an unfinished last line off, and remove the lock file of a process that is gone."""
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    if path.exists():
+        with path.open("rb+") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
+                os.fsync(file.fileno())
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Return Optuna's sampler of that name."""
+    samplers = optuna.samplers
+    if name == "random":
+        return samplers.RandomSampler(seed=seed)
+    if name == "nsga2":
+        return samplers.NSGAIISampler(seed=seed, population_size=20)
+    return samplers.TPESampler(seed=seed, n_startup_trials=10)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    """Name the keys whose values differ, with both values."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{path}{key}.")
+        elif before != after:
+            found.append(f"{path}{key} is {before!r} there and {after!r} here")
+    return found

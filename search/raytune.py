@@ -1,0 +1,160 @@
+"""Ray Tune as the backend: it places trials on workers and keeps nothing that is needed."""
+
+import logging
+import os
+import tempfile
+from typing import Any
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+}
+"""Read by Ray when it is imported: no state, log or result files of its own, no change of folder,
+and actors that start side by side (the engine says how many run)."""
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from search.candidate import Candidate, Report  # noqa: E402
+from search.engine import Engine  # noqa: E402
+from search.study import Resources, StudyError  # noqa: E402
+
+
+class Worker(tune.Trainable):
+    """A candidate on a Ray worker; one actor serves trial after trial."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.candidate = Candidate(config["task"])
+
+    def step(self) -> dict[str, Any]:
+        report = self.candidate.advance()
+        return {"report": report, "done": report.last}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the candidate keeps its own checkpoint in the run folder."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: a trial that is placed anew finds its checkpoint by its number."""
+
+
+class AskEngine(Searcher):
+    """Gives Tune the engine's next task."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        task = self.engine.next()
+        if task == "wait":
+            return None
+        return Searcher.FINISHED if task == "finished" else {"task": task}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Nothing: the scheduler's calls tell the engine."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the journal holds the state."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal holds the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal holds the state."""
+
+
+class TellEngine(FIFOScheduler):
+    """Passes each report to the engine and its decision to Tune."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        decision = self.engine.report(trial.config["task"].number, result["report"])
+        return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        number, report = trial.config["task"].number, result.get("report")
+        if number in self.engine.running:
+            self.engine.report(number, report or Report(failure="its worker ended without a result"))
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        number = trial.config["task"].number
+        if number in self.engine.running:
+            lines = str(trial.get_pickled_error() or "its worker was lost").strip().splitlines()
+            self.engine.fail(number, lines[-1])
+
+
+def run(engine: Engine, resources: Resources) -> None:
+    """Run the engine to its end on Ray; returns early after Ctrl-C, with the trials under way left to continue.
+
+    A trial whose worker dies is placed anew up to twice and resumes from its checkpoint.
+
+    Raises:
+        StudyError: if no Ray cluster can be reached, or it can never offer what a trial asks for.
+    """
+    started = connect(resources)
+    try:
+        total = ray.cluster_resources()
+        for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+            if wanted > total.get(kind, 0):
+                raise StudyError(
+                    f"resources.{kind.lower()}s={wanted} a trial, but Ray offers {total.get(kind, 0):g}; ask for no more."
+                )
+        with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(Worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+                tune_config=tune.TuneConfig(
+                    search_alg=AskEngine(engine), scheduler=TellEngine(engine), num_samples=-1, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=scratch,
+                    name="tune",
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=2),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            )
+            tuner.fit()
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def connect(resources: Resources) -> bool:
+    """Join the cluster that the study names, or start Ray here; returns whether a connection was made."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        return False
+    local: dict[str, Any] = {"include_dashboard": False}
+    if resources.address is None and "RAY_ADDRESS" not in os.environ:
+        cores = os.cpu_count() or 1
+        local["num_cpus"] = max(cores, int(resources.concurrent * resources.cpus))
+    try:
+        ray.init(
+            address=resources.address,
+            log_to_driver=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            **(local if resources.address is None else {}),
+        )
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise StudyError(f"no Ray cluster at {resources.address!r}: {str(error).splitlines()[0]}") from None
+    return True

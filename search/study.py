@@ -1,0 +1,185 @@
+"""The study: what a YAML file and `key=value` overrides say, validated."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from search.data import DataConfig
+from search.throughput import MeasureConfig
+from search.training import Recipe
+from spaces.cifar_mlp import CifarMLPSpace
+
+Objective = Literal["accuracy", "throughput", "macs", "params"]
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
+    "accuracy": "maximize",
+    "throughput": "maximize",
+    "macs": "minimize",
+    "params": "minimize",
+}
+
+
+class StudyError(ValueError):
+    """A study that cannot be run; the message names the key, the value and what would be right."""
+
+
+class Limits(BaseModel):
+    """What a candidate may cost; one over a limit is not trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_params: int | None = Field(default=None, gt=0)
+    max_macs: int | None = Field(default=None, gt=0)
+    min_throughput: float | None = Field(default=None, gt=0)
+    """Images/s of the converted network, as the study measures it."""
+
+    def excess(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """Return each limit's relative excess, 0 or less where it is kept, for the costs that are known so far."""
+        found = {}
+        for name, limit in self.model_dump(exclude_none=True).items():
+            bound, _, cost = name.partition("_")
+            if cost in costs:
+                share = costs[cost] / limit - 1
+                found[name] = share if bound == "max" else -share
+        return found
+
+
+class HalvingConfig(BaseModel):
+    """When trials are stopped early."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first_rung: int = Field(default=1, ge=1)
+    """Epochs before the first decision; later ones come after `factor` times as many."""
+    factor: int = Field(default=3, ge=2)
+    """The best 1/factor of the trials that reached a rung go on."""
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which is decided, all below `epochs`."""
+        found, rung = [], self.first_rung
+        while rung < epochs:
+            found.append(rung)
+            rung *= self.factor
+        return tuple(found)
+
+
+class Resources(BaseModel):
+    """What a trial gets, and how many run at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrent: int = Field(default=2, ge=1)
+    cpus: float = Field(default=1, gt=0)
+    """CPUs a trial; it runs as many threads."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs a trial; a fraction lets several share one. 0 trains on the CPU."""
+    address: str | None = None
+    """Address of a running Ray cluster; None starts Ray here."""
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+
+class Study(BaseModel):
+    """A search: space, data, recipe, budget and what is wanted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Names the run folder."""
+    space: CifarMLPSpace = CifarMLPSpace()
+    data: DataConfig = DataConfig()
+    training: Recipe = Recipe()
+    trials: int = Field(default=20, ge=1)
+    """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
+    seed: int = Field(default=0, ge=0)
+    sampler: Literal["random", "tpe", "nsga2"] = "tpe"
+    objectives: tuple[Objective, ...] = ("accuracy", "throughput")
+    limits: Limits = Limits()
+    halving: HalvingConfig | None = HalvingConfig()
+    """null trains every candidate to the end."""
+    measure: MeasureConfig = MeasureConfig()
+    resources: Resources = Resources()
+    storage: str | None = None
+    """Optuna storage URL, such as sqlite:///study.db; None keeps a journal in the run folder."""
+    runs: str = "runs"
+    """Folder of the run folders."""
+
+    @field_validator("objectives")
+    @classmethod
+    def check_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "accuracy" not in value or len(value) < 2 or len(set(value)) < len(value):
+            raise ValueError("name accuracy and at least one of throughput, macs, params, each once")
+        return value
+
+    @model_validator(mode="after")
+    def check_flip(self) -> "Study":
+        if self.data.name == "mnist5k" and self.data.flip:
+            raise ValueError("data.flip=true mirrors digits, which changes what they mean; leave it false for mnist5k")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.runs) / self.name
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must stay the same for a run to be continued: all but budget, place and resources."""
+        return self.model_dump(mode="json", exclude={"trials", "resources", "storage", "runs"})
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file and merge `key=value` overrides, such as `training.epochs=3`.
+
+    Raises:
+        StudyError: naming what is wrong, where, and what would be right.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+        merged = OmegaConf.merge({"name": path.stem}, loaded, OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist; ready-made studies are in studies/.") from None
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        raise StudyError(f"{path} cannot be read as YAML with key=value overrides: {first_line(error)}") from None
+    except Exception as error:
+        if "yaml" not in type(error).__module__:
+            raise
+        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(f"{path}: " + "; ".join(explain(e) for e in error.errors()[:3])) from None
+
+
+def explain(error: Any) -> str:
+    """Turn one of pydantic's errors into a phrase: key, value, rule, and for an unknown key the nearest known one."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = known_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+        return f"unknown key {key}; {hint}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key + '=' if key else ''}{error['input']!r}: {message}." if key else f"{message}."
+
+
+def known_keys(path: Sequence[int | str]) -> list[str]:
+    """Return the keys of the part of a study at `path`."""
+    schema: Any = Study.model_json_schema()
+    part = schema
+    for name in path:
+        part = part.get("properties", {}).get(str(name), {})
+        for option in [part, *part.get("anyOf", [])]:
+            if "$ref" in option:
+                part = schema["$defs"][option["$ref"].rpartition("/")[2]]
+    return list(part.get("properties", {}))
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,1 @@
+"""What may vary: search spaces and ablations over the configurations of `repmlp`."""
