@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,11 @@ class ConvBN(nn.Sequential):
             nn.Conv2d(in_channels, out_channels, kernel, padding=padding, groups=groups, bias=False),
             nn.BatchNorm2d(out_channels),
         )
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Return kernel `(O, C/g, *K)` and bias `(O,)`, float64, of both as one convolution (RepMLP, Eq. 8)."""
+        conv, bn = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
+        return fold_bn(conv.weight, conv.bias, bn)
 
 
 class RepMLP(nn.Module):
@@ -63,11 +69,11 @@ class RepMLP(nn.Module):
         if spec.global_perceptron:
             features = in_channels * self.grid[0] * self.grid[1]
             hidden = max(1, features // spec.reduction)
-            self.pool_bn: nn.Module = nn.Identity() if deploy else nn.BatchNorm2d(in_channels)
+            self.pool_bn: nn.BatchNorm2d | nn.Identity = nn.Identity() if deploy else nn.BatchNorm2d(in_channels)
             self.fc1 = nn.Linear(features, hidden)
             self.fc2 = nn.Linear(hidden, features)
-        self.fc3_bn: nn.Module
-        self.fc3: nn.Module
+        self.fc3: GroupedLinear | nn.Conv2d
+        self.fc3_bn: nn.BatchNorm1d | nn.BatchNorm2d | nn.Identity
         if spec.fc3_conv is None:
             self.fc3 = GroupedLinear(in_channels * h * w, out_channels * h * w, spec.groups, bias=deploy)
             self.fc3_bn = nn.BatchNorm1d(out_channels * h * w)
@@ -95,7 +101,7 @@ class RepMLP(nn.Module):
         return isinstance(self.fc3_bn, nn.Identity)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
+        channels, height, width = x.shape[1:]
         if (channels, height, width) != (self.in_channels, *self.size):
             raise ValueError(
                 f"RepMLP was built for {self.in_channels} channels on {self.size[0]}x{self.size[1]} maps and was given "
@@ -107,7 +113,11 @@ class RepMLP(nn.Module):
             x = F.pad(x, (0, right, 0, below))
         if self.spec.global_perceptron:
             x = self.add_global(x)
-        y = self.converted_branch(x) if self.converted and self.spec.fc3_conv is None else self.branches(x)
+        y = (
+            self.converted_branch(x, self.fc3)
+            if self.converted and isinstance(self.fc3, GroupedLinear)
+            else self.branches(x)
+        )
         return y[:, :, :height, :width] if below or right else y
 
     def add_global(self, x: Tensor) -> Tensor:
@@ -118,12 +128,12 @@ class RepMLP(nn.Module):
         grid = x.view(-1, self.in_channels, rows, h, columns, w) + v.view(-1, self.in_channels, rows, 1, columns, 1)
         return grid.view(x.shape)
 
-    def converted_branch(self, x: Tensor) -> Tensor:
+    def converted_branch(self, x: Tensor, fc3: GroupedLinear) -> Tensor:
         """Converted FC3 on the padded map: one copy into groups of partitions, one product, one copy back."""
         (h, w), (rows, columns), g = self.partition, self.grid, self.spec.groups
         n = x.shape[0]
         groups = x.view(n, g, -1, rows, h, columns, w).permute(1, 0, 3, 5, 2, 4, 6).reshape(g, n * rows * columns, -1)
-        y = self.fc3.by_group(groups).view(g, n, rows, columns, -1, h, w)
+        y = fc3.by_group(groups).view(g, n, rows, columns, -1, h, w)
         return y.permute(1, 0, 4, 2, 5, 3, 6).reshape(n, self.out_channels, rows * h, columns * w)
 
     def branches(self, x: Tensor) -> Tensor:
@@ -162,9 +172,9 @@ class RepMLP(nn.Module):
         """
         if not isinstance(self.fc3, GroupedLinear):
             raise ValueError(f"FC3 is a convolution here (fc3_conv={self.spec.fc3_conv}), so there is no FC3 kernel.")
-        if self.converted:
-            return self.fc3.weight.double(), self.fc3.bias.double()
-        kernel, bias = fold_bn(self.fc3.weight, self.fc3.bias, self.fc3_bn)
+        if isinstance(self.fc3_bn, nn.Identity):
+            return self.fc3.weight.double(), cast(Tensor, self.fc3.bias).double()
+        kernel, bias = fold_bn(self.fc3.weight, None, self.fc3_bn)
         taps, offsets = self.merged_convs((2 * self.partition[0] - 1, 2 * self.partition[1] - 1))
         if taps is not None:
             kernel = kernel + conv_to_fc(taps, self.partition)
@@ -177,7 +187,7 @@ class RepMLP(nn.Module):
 
     def merged_convs(self, size: Size) -> tuple[Tensor | None, Tensor]:
         """Sum the conv-BN branches as one kernel `(O, C/g, *size)` and bias `(O,)`; None without any."""
-        merged = [fold_bn(b[0].weight, None, b[1]) for b in self.local.values() if isinstance(b, ConvBN)]
+        merged = [b.merged() for b in self.local.values() if isinstance(b, ConvBN)]
         if not merged:
             return None, torch.zeros(())
         return sum_of([centred(k, size) for k, _ in merged]), sum_of([b for _, b in merged])
@@ -188,20 +198,20 @@ class RepMLP(nn.Module):
 
         Computed in float64 from the running statistics, then cast back: dtype and device are kept.
         """
-        if self.converted:
+        if isinstance(self.fc3_bn, nn.Identity):
             return
-        if self.spec.fc3_conv is None:
+        if isinstance(self.fc3, GroupedLinear):
             kernel, bias = self.merged_fc3()
         else:
+            size = self.spec.merged_kernel()
             kernel, bias = fold_bn(self.fc3.weight, None, self.fc3_bn)
-            taps, offsets = self.merged_convs(self.spec.merged_kernel())
-            kernel = centred(kernel, self.spec.merged_kernel())
+            kernel = centred(kernel, size)
+            taps, offsets = self.merged_convs(size)
             if taps is not None:
                 kernel, bias = kernel + taps, bias + offsets
-            self.fc3.kernel_size = self.spec.merged_kernel()
-            self.fc3.padding = tuple(k // 2 for k in self.fc3.kernel_size)
+            self.fc3.kernel_size, self.fc3.padding = size, (size[0] // 2, size[1] // 2)
         replace(self.fc3, kernel, bias)
-        if self.spec.global_perceptron:
+        if self.spec.global_perceptron and not isinstance(self.pool_bn, nn.Identity):
             # FC1 sees each channel P times in a row, so the pooled BN scales its columns in runs of P (Sec. 3.4).
             scale, shift = (t.repeat_interleave(self.grid[0] * self.grid[1]) for t in bn_scale_shift(self.pool_bn))
             weight = self.fc1.weight.double()
@@ -219,7 +229,7 @@ def sum_of(tensors: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, tensors)
 
 
-def replace(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def replace(layer: GroupedLinear | nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> None:
     """Give `layer` new weights, cast to the dtype of its old ones."""
     old = layer.weight
     layer.weight = nn.Parameter(weight.to(old.dtype), requires_grad=old.requires_grad)

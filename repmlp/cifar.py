@@ -1,7 +1,7 @@
 """The CIFAR networks of the paper (Fig. 3, Table 1): the pure MLP, its ablations and the Wide ConvNet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class Stage:
 
     channels: int
     blocks: int = 2
-    block: Block = RepMLPBlock()
+    block: Block = field(default_factory=RepMLPBlock)
 
     def __post_init__(self) -> None:
         positive(self.channels, "channels")

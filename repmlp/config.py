@@ -5,7 +5,7 @@ The canonical form drops whatever has no effect, so that equal blocks compare eq
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast
 
 Size = tuple[int, int]
 T = TypeVar("T")
@@ -154,10 +154,10 @@ Block = RepMLPBlock | ConvBlock
 
 def from_dict(kinds: Mapping[str, type[T]], values: Mapping[str, Any]) -> T:
     """Build the dataclass that `values["kind"]` names."""
-    kind = values.get("kind")
+    kind = str(values.get("kind"))
     if kind not in kinds:
-        raise ValueError(f"kind={kind!r} must be one of {', '.join(kinds)}.")
-    known = {f.name for f in fields(kinds[kind])}
+        raise ValueError(f"kind={kind} must be one of {', '.join(kinds)}.")
+    known = {f.name for f in fields(cast(Any, kinds[kind]))}
     unknown = set(values) - known
     if unknown:
         raise ValueError(f"{kind} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")

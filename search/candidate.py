@@ -1,6 +1,5 @@
-"""One candidate on its worker: measured, trained rung by rung, converted, proved equal. Needs neither Ray nor Optuna."""
+"""One candidate on its worker: measured, trained rung by rung, converted and proved equal. Needs no Ray, no Optuna."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,12 +128,14 @@ class Candidate:
         trained, converted = (trainer.predict(m, split) for m in (trainer.model, convert(trainer.model)))
         error = float((trained - converted).abs().max() / trained.abs().max())
         if not error <= TOLERANCE:
-            raise ConversionError(f"converted and trained logits differ by {error:.1e} of the largest; at most {TOLERANCE}.")
+            raise ConversionError(
+                f"converted and trained logits differ by {error:.1e} of the largest; at most {TOLERANCE}."
+            )
         path = Path(self.task.folder) / "weights" / f"{self.task.number}.safetensors"
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
         save_file(trainer.model.state_dict(), part)
-        os.replace(part, path)
+        part.replace(path)
         return Final(accuracy=top_1(converted, split.labels), conversion_error=error)
 
     @property

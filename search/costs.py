@@ -1,15 +1,20 @@
 """Costs of a network that are known without training: parameters and multiply-accumulates."""
 
+import functools
 import warnings
 from collections import Counter
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import Handle, addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
+from torch import nn
+
 from repmlp import build, convert
 from repmlp.networks import NetworkConfig
-from torch import nn
+
+with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, which torch 2.15 calls deprecated
+    warnings.simplefilter("ignore", FutureWarning)
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import Handle, addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
 
 
 class UnknownOperatorError(ValueError):
@@ -72,6 +77,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     return total
 
 
+@functools.lru_cache(maxsize=4096)
 def network_costs(config: NetworkConfig) -> dict[str, int]:
     """Return `params` and `macs` of the converted network."""
     model = unset(config, converted=True)

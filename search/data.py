@@ -176,7 +176,9 @@ def read_folder(folder: Path, size: int | None) -> tuple[Tensor, Tensor]:
     return images, torch.tensor(dataset.targets)
 
 
-def batches(data: Dataset, config: DataConfig, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    data: Dataset, config: DataConfig, batch: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one shuffled, augmented, normalised epoch; an incomplete last batch is left out.
 
     Args:

@@ -4,20 +4,18 @@ It knows neither Ray nor a clock: a backend takes tasks with `next` and gives ba
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
 
-from repmlp import deploy_id
-from repmlp.networks import NetworkConfig
 from search.candidate import Report, Task
 from search.costs import network_costs
+from search.draws import Image
 from search.halving import goes_on
 from search.journal import Entry, Journal
-from search.study import DIRECTIONS, Study, StudyError
+from search.study import DIRECTIONS, Study
 
 PATIENCE = 200
 """Candidates in a row that need no training before the space counts as exhausted."""
@@ -38,14 +36,13 @@ class Engine:
         self,
         study: Study,
         journal: Journal,
-        image: tuple[int, tuple[int, int], int],
+        image: Image,
         watch: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self.study, self.journal, self.image, self.watch = study, journal, image, watch
         self.rungs = study.halving.rungs(study.training.epochs) if study.halving else ()
         self.running: set[int] = set()
         self.exhausted = False
-        self.costs = {e.deploy_id: e.costs for e in journal.entries.values()}
         entries = list(journal.entries.values())
         self.left = deque(e for e in entries if e.outcome == "running" and e.twin is None)
         for entry in entries:
@@ -79,11 +76,12 @@ class Engine:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
         for _ in range(PATIENCE):
             trial = self.journal.optuna.ask()
-            config = self.suggest(trial)
-            entry = self.journal.add(trial, config, self.cost(config), self.study.seed)
-            measured = next((e for e in self.journal.entries.values() if e.deploy_id == entry.deploy_id and e.throughput), None)
-            if measured is not None and measured.throughput is not None:
-                self.journal.measured(entry, measured.throughput)
+            config = self.study.space.suggest(trial, *self.image)
+            entry = self.journal.add(trial, config, network_costs(config), self.study.seed)
+            for other in self.journal.entries.values():
+                if other.deploy_id == entry.deploy_id and other.throughput is not None:
+                    self.journal.measured(entry, other.throughput)
+                    break
             if self.over_limit(entry):
                 continue
             twin = self.twin(entry)
@@ -92,17 +90,6 @@ class Engine:
             self.journal.answered(entry, twin)
             self.watch(entry)
         return None
-
-    def suggest(self, trial: optuna.trial.BaseTrial) -> NetworkConfig:
-        """Ask a trial for a network that fits the data."""
-        return self.study.space.suggest(trial, *self.image)
-
-    def cost(self, config: NetworkConfig) -> dict[str, int]:
-        """Return the counts of the converted network, counted once."""
-        key = deploy_id(config)
-        if key not in self.costs:
-            self.costs[key] = network_costs(config)
-        return self.costs[key]
 
     def twin(self, entry: Entry) -> Entry | None:
         """Return the trial that trains, or trained, the same network."""
@@ -190,42 +177,3 @@ class Engine:
         """Return the objectives as of a rung, to be minimised; costs are exact before training."""
         signs = [-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in self.study.objectives]
         return np.array(signs) * self.journal.values(entry, accuracy)
-
-    def random_networks(self) -> Iterator[tuple[NetworkConfig, dict[str, int]]]:
-        """Yield networks drawn at random, outside the journal, with their counts."""
-        dummy = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.study.seed))
-        while True:
-            config = self.suggest(dummy.ask())
-            yield config, self.cost(config)
-
-    def prepare(self) -> None:
-        """Before the first trial, check that the limits leave candidates, and fix the hypervolume's reference point.
-
-        The reference is chance accuracy, and for a cost its limit; without one, 0 images/s, or the largest count of some
-        networks drawn at random.
-
-        Raises:
-            StudyError: if none of `PATIENCE` random networks keeps the limits that are known without training.
-        """
-        limits, study = self.study.limits, self.study
-        if "reference" in self.journal.optuna.user_attrs:
-            return
-        networks = self.random_networks()
-        drawn = [next(networks)[1] for _ in range(16)]
-        while all(max(limits.excess(costs).values(), default=0.0) > 0 for costs in drawn):
-            if len(drawn) >= PATIENCE:
-                least = {name: min(costs[name] for costs in drawn) for name in ("params", "macs")}
-                raise StudyError(
-                    f"none of {len(drawn)} random networks of the space keeps the limits "
-                    f"{limits.model_dump(exclude_none=True)}; the least seen are params={least['params']:,} and "
-                    f"macs={least['macs']:,}. Raise the limits or widen the space."
-                )
-            drawn.append(next(networks)[1])
-        largest = {name: max(costs[name] for costs in drawn) for name in ("params", "macs")}
-        reference = {
-            "accuracy": 100 / self.image[2],
-            "throughput": limits.min_throughput or 0.0,
-            "macs": limits.max_macs or largest["macs"],
-            "params": limits.max_params or largest["params"],
-        }
-        self.journal.optuna.set_user_attr("reference", {o: reference[o] for o in study.objectives})

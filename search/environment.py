@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "fvcore", "moocore
 def environment() -> dict[str, Any]:
     """Return git commit, packages, hardware and command as plain values."""
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
         "commit": commit(),
         "python": platform.python_version(),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def goes_on(losses: NDArray[np.float64], candidate: int, factor: int) -> bool:
-    """Decide whether a trial goes on from a rung, as in asynchronous successive halving (Li et al. 2020), stopping form.
+    """Decide whether a trial goes on from a rung, as stopping asynchronous halving does (Li et al. 2020).
 
     It does if it is among the best 1/factor of the trials that have reached the rung so far, rounded up.
 

@@ -81,9 +81,21 @@ class Journal:
         elif known != identity:
             changed = ", ".join(differences(known, identity))
             raise StudyError(
-                f"{study.folder} belongs to another study: {changed}. Give this one a name of its own with name=NEW, or "
+                f"{study.folder} belongs to another study: {changed}. Name this one anew with name=NEW, or "
                 "take the changes back to continue."
             )
+
+    def opened(self, reference: dict[str, float] | None, environment: dict[str, Any]) -> None:
+        """Note the hypervolume's reference point, unless one is fixed already, and where the study now runs."""
+        if reference is not None:
+            self.optuna.set_user_attr("reference", reference)
+        known = self.optuna.user_attrs.get("environments", [])
+        self.optuna.set_user_attr("environments", [*known, environment])
+
+    @property
+    def reference(self) -> dict[str, float] | None:
+        """The hypervolume's reference point, if it is fixed."""
+        return self.optuna.user_attrs.get("reference")
 
     def adopt(self, trial: optuna.trial.FrozenTrial) -> None:
         """Read one trial back; one that was cut off before it was described ends as failed."""

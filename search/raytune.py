@@ -53,7 +53,16 @@ class Worker(tune.Trainable):
         """Nothing: a trial that is placed anew finds its checkpoint by its number."""
 
 
-class AskEngine(Searcher):
+class EngineLink:
+    """Holds the engine, and leaves it out of the state that Tune pickles: the journal is the only state."""
+
+    engine: Engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "engine"}
+
+
+class AskEngine(EngineLink, Searcher):
     """Gives Tune the engine's next task."""
 
     def __init__(self, engine: Engine) -> None:
@@ -79,7 +88,7 @@ class AskEngine(Searcher):
         """Nothing: the journal holds the state."""
 
 
-class TellEngine(FIFOScheduler):
+class TellEngine(EngineLink, FIFOScheduler):
     """Passes each report to the engine and its decision to Tune."""
 
     def __init__(self, engine: Engine) -> None:
@@ -115,9 +124,7 @@ def run(engine: Engine, resources: Resources) -> None:
         total = ray.cluster_resources()
         for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
             if wanted > total.get(kind, 0):
-                raise StudyError(
-                    f"resources.{kind.lower()}s={wanted} a trial, but Ray offers {total.get(kind, 0):g}; ask for no more."
-                )
+                raise StudyError(f"resources.{kind.lower()}s={wanted} a trial, but Ray offers {total.get(kind, 0):g}.")
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(Worker, {"cpu": resources.cpus, "gpu": resources.gpus}),

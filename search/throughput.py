@@ -1,5 +1,6 @@
 """Throughput of a converted network, by torch.utils.benchmark."""
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +8,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
-from torch.utils.benchmark import Timer
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # on import, it reports a missing CUDA
+from torch.utils.benchmark import Timer  # noqa: E402
 
 
 class MeasureConfig(BaseModel):
@@ -60,6 +63,4 @@ def measure(model: nn.Module, shape: tuple[int, int, int], config: MeasureConfig
         speeds = [config.batch / timer.timeit(calls).median for _ in range(samples)]
     p10, median, p90 = np.percentile(speeds, [10, 50, 90])
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-    return Throughput(
-        float(median), float(p10), float(p90), samples, config.batch, config.dtype, name, config.threads
-    )
+    return Throughput(float(median), float(p10), float(p90), samples, config.batch, config.dtype, name, config.threads)

@@ -1,7 +1,6 @@
 """Training one network: the recipe, one epoch at a time, exact resume, evaluation."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -168,7 +167,7 @@ class Trainer:
         }
         part = path.with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, path)
+        part.replace(path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""

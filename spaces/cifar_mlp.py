@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from optuna.trial import BaseTrial
 
@@ -102,9 +102,7 @@ class CifarMLPSpace:
         )
 
 
-def choose(
-    trial: BaseTrial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True
-) -> T:
+def choose(trial: BaseTrial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True) -> T:
     """Let `trial` choose one of the values that fit.
 
     A sampler wants the choices of a parameter fixed, so a parameter that cannot offer all values carries those it
@@ -113,7 +111,7 @@ def choose(
     Raises:
         ValueError: if none fits.
     """
-    offered = {v if isinstance(v, int | str) else str(v): v for v in values if fits(v)}
+    offered: dict[Any, T] = {v if isinstance(v, int | str) else str(v): v for v in values if fits(v)}
     if not offered:
         raise ValueError(f"{name}: none of {', '.join(map(str, values))} fits; offer smaller values in the space.")
     if len(offered) == 1:

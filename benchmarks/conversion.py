@@ -1,0 +1,101 @@
+"""Claim: building the FC kernel of a convolution tap by tap is at least 5x as fast as convolving an identity matrix.
+
+At C=128, 14x14, g=1, K=7, where peak extra memory stays within 1.5x of the kernel itself; and never slower on the
+blocks of the paper. CPU, float32, two threads. `python -m benchmarks.conversion`
+"""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from benchmarks.timing import in_turn, ratio, spread, write_csv
+from repmlp.merge import conv_to_fc
+
+LARGE = (128, 14, 1, 7)
+PAPER = [(16, 8, 2, 7), (32, 8, 2, 7), (64, 8, 2, 7), (32, 7, 8, 5), (64, 7, 8, 5), (128, 7, 8, 5), (64, 10, 4, 7),
+         (64, 10, 16, 7)]  # fmt: skip
+"""C, h = w, g, K: the CIFAR network, ResNet-50 c2-c5 and Light at 224, and 320."""
+
+
+def through_identity(kernel: Tensor, groups: int, side: int) -> Tensor:
+    """Build the kernel as the paper does (Eq. 15), a grouped identity through the convolution."""
+    channels, n = kernel.shape[1] * groups, kernel.shape[1] * side * side
+    identity = torch.eye(n).repeat(1, groups).view(n, channels, side, side)
+    return conv2d(identity, kernel, padding=kernel.shape[2] // 2, groups=groups).view(n, -1).T.contiguous()
+
+
+def kernel(shape: tuple[int, int, int, int]) -> Tensor:
+    channels, _, groups, size = shape
+    return torch.randn(channels, channels // groups, size, size)
+
+
+def peak_memory(shape: tuple[int, int, int, int]) -> float:
+    """Return the peak memory that building takes over the size of the result; run in a process of its own."""
+    weight = kernel(shape)
+    conv_to_fc(kernel((8, 4, 1, 3)), (4, 4))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    built = conv_to_fc(weight, (shape[1], shape[1]))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (after - before) * 1024 / (built.numel() * built.element_size())
+
+
+def large() -> tuple[float, float, float]:
+    """Return seconds of the direct way (median of 3) and of the identity way (once), and their ratio."""
+    weight, direct = kernel(LARGE), []
+    for _ in range(3):
+        start = time.perf_counter()
+        built = conv_to_fc(weight, (LARGE[1], LARGE[1]))
+        direct.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    other = through_identity(weight, LARGE[2], LARGE[1])
+    identity = time.perf_counter() - start
+    torch.testing.assert_close(built[::97], other[::97])
+    return sorted(direct)[1], identity, identity / sorted(direct)[1]
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    if sys.argv[1:] == ["memory"]:
+        print(peak_memory(LARGE))
+        return
+    command = [sys.executable, "-m", "benchmarks.conversion", "memory"]
+    memory = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    direct, identity, speedup = large()
+    print(f"C=128 14x14 g=1 K=7: direct {direct:.2f} s, identity {identity:.2f} s, {speedup:.1f}x")
+    rows: list[dict[str, object]] = []
+    ratios = []
+    for shape in PAPER:
+        channels, side, groups, size = shape
+        weight = kernel(shape)
+        times = in_turn(
+            {
+                "direct": lambda w=weight, s=side: conv_to_fc(w, (s, s)),
+                "identity": lambda w=weight, s=side, g=groups: through_identity(w, g, s),
+            },
+            rounds=5,
+        )
+        ratios.append(ratio(times["identity"], times["direct"]))
+        name = f"C={channels} {side}x{side} g={groups} K={size}"
+        print(
+            f"{name:22} direct {spread(times['direct']):28} identity {spread(times['identity']):28} {ratios[-1]:6.1f}x"
+        )
+        rows.append({"shape": name, **{f"{k}_ms": round(1e3 * sorted(t)[2], 3) for k, t in times.items()}})
+    rows.append(
+        {"shape": "C=128 14x14 g=1 K=7", "direct_ms": round(1e3 * direct), "identity_ms": round(1e3 * identity)}
+    )
+    print(write_csv("conversion", rows, "cpu2", "float32"))
+    geomean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(f"geometric mean over the paper's blocks: {geomean:.1f}x")
+    print(json.dumps({"speedup": round(speedup, 1), "worst": round(min(ratios), 2), "memory_ratio": round(memory, 3)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The tables that are shown: of the front and of all trials."""
+
+import pandas as pd
+
+from results.frames import Run
+from results.front import front, summary
+
+
+def front_table(run: Run) -> pd.DataFrame:
+    """Return the front: trial, accuracy (%), throughput (img/s, with p10 and p90), params, FLOPs (M), network."""
+    return table(front(run))
+
+
+def table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that are shown of some trials; FLOPs are the paper's, multiply-accumulates."""
+    rows = trials.reset_index()
+    return pd.DataFrame(
+        {
+            "trial": rows["trial"],
+            "accuracy": rows["accuracy"],
+            "img/s": rows["throughput"].round().astype("Int64"),
+            "p10-p90": [spread(a, b) for a, b in zip(rows["throughput_p10"], rows["throughput_p90"], strict=True)],
+            "params": rows["params"].astype("Int64"),
+            "FLOPs (M)": rows["macs"] / 1e6,
+            "network": [summary(c) if isinstance(c, dict) else "" for c in rows["config"]],
+        }
+    )
+
+
+def spread(low: float | None, high: float | None) -> str:
+    return "" if low is None or pd.isna(low) else f"{low:,.0f}-{high:,.0f}"

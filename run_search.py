@@ -1,0 +1,144 @@
+"""Run or continue a study."""
+
+import fcntl
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from repmlp import config_to_dict
+from results.frames import read_run
+from results.front import front, summary
+from results.table import Format, write
+from results.views import front_table
+from search.data import DataError, load
+from search.draws import Image, random_networks, reference_point
+from search.engine import Engine
+from search.environment import environment
+from search.journal import Journal
+from search.locks import held
+from search.progress import Display
+from search.study import Study, StudyError, read_study
+
+console = Console(stderr=True)
+
+
+def main(
+    study: Annotated[
+        Path, typer.Argument(help="Study file (YAML); ready-made ones are in studies/.", metavar="STUDY.yaml")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Changes to it, such as trials=40 training.epochs=3 data.root=data.", metavar="[KEY=VALUE]..."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check the study and show 20 random candidates with their costs, without training."
+        ),
+    ] = False,
+) -> None:
+    """Search for networks: train candidates, measure them, and print the accuracy-speed front.
+
+    The same command again continues: nothing that is finished is trained again, what was cut off goes on from its last
+    checkpoint, and a larger trials= adds to it. Ctrl-C stops cleanly at any time.
+    """
+    try:
+        chosen = read_study(study, overrides or [])
+        image = image_of(chosen)
+        if dry_run:
+            show_candidates(chosen, image)
+        else:
+            search(chosen, image)
+    except (StudyError, DataError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"the run folder cannot be used: {error}. Name another with runs=FOLDER.")
+    except KeyboardInterrupt:
+        stop()
+
+
+def image_of(study: Study) -> Image:
+    """Load the data once and return its channels, size and classes."""
+    data = load(study.data)
+    channels, height, width = data.train.images.shape[1:]
+    return channels, (height, width), data.classes
+
+
+def show_candidates(study: Study, image: Image) -> None:
+    """Print 20 random candidates with their costs, and which limits they exceed."""
+    import pandas as pd
+
+    reference_point(study, image)
+    networks = random_networks(study, image)
+    rows = []
+    for config, costs in (next(networks) for _ in range(20)):
+        over = [name for name, share in study.limits.excess(costs).items() if share > 0]
+        rows.append({**costs, "over limit": ", ".join(over), "network": summary(config_to_dict(config))})
+    print(write(pd.DataFrame(rows), Format.table, f"20 random candidates of {study.name}, not trained"))
+
+
+def search(study: Study, image: Image) -> None:
+    """Run the study to its end, then print its front and what to type next."""
+    study.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(study.folder / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            journal = Journal(study)
+            reference = None if journal.reference else reference_point(study, image)
+            journal.opened(reference, environment())
+            known = len(journal.entries)
+            if known:
+                console.print(f"{study.folder}: continuing after {known} candidates.")
+            engine = run(study, journal, image)
+    except BlockingIOError:
+        raise StudyError(f"{study.folder} is being run by another process; wait for it, or set name=NEW.") from None
+    if not engine.finished:
+        stop()
+    if engine.exhausted:
+        console.print("The space is nearly exhausted: no new candidate within the limits came up any more.")
+    show_front(study)
+
+
+def run(study: Study, journal: Journal, image: Image) -> Engine:
+    """Let Ray work off what the journal lacks."""
+    display = Display(console, study.trials, study.training.epochs, journal.entries.values())
+    engine = Engine(study, journal, image, display.changed)
+    if engine.finished:
+        return engine
+    from search import raytune
+
+    with display:
+        raytune.run(engine, study.resources)
+    return engine
+
+
+def show_front(study: Study) -> None:
+    """Print the front, what happened to the candidates, and the next command."""
+    name = f"{study.storage}#{study.name}" if study.storage else str(study.folder)
+    result = read_run(name)
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in result.trials["outcome"].value_counts().items())
+    console.print(f"{len(result.trials)} candidates: {counts}.")
+    if front(result).empty:
+        fail("no trial reached its full budget; see the reasons above.", code=1)
+    print(write(front_table(result), Format.table, f"Front of {study.name}"))
+    console.print(f"Next: python analyze.py report {name}")
+
+
+def stop() -> NoReturn:
+    """Say how to go on after Ctrl-C."""
+    console.print("Stopped. What is finished is kept; the same command continues.")
+    raise typer.Exit(130)
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """End with one clear error."""
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    typer.run(main)

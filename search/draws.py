@@ -1,0 +1,52 @@
+"""Random networks of a study's space: to check its limits, to fix its reference point, to show before training."""
+
+from collections.abc import Iterator
+
+import optuna
+
+from repmlp.networks import NetworkConfig
+from search.costs import network_costs
+from search.study import Study, StudyError
+
+Image = tuple[int, tuple[int, int], int]
+"""Channels, (H, W) and classes of the data."""
+DRAWS = 200
+
+
+def random_networks(study: Study, image: Image) -> Iterator[tuple[NetworkConfig, dict[str, int]]]:
+    """Yield networks drawn at random from the study's seed, with their counts; nothing is recorded."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    dummy = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.seed))
+    while True:
+        config = study.space.suggest(dummy.ask(), *image)
+        yield config, network_costs(config)
+
+
+def reference_point(study: Study, image: Image) -> dict[str, float]:
+    """Return the point that the hypervolume is taken against, by objective.
+
+    It is chance accuracy, and for a cost its limit; without one, 0 images/s, or the largest count of 16 networks drawn
+    at random.
+
+    Raises:
+        StudyError: if no network of `DRAWS` drawn at random keeps the limits on params and macs.
+    """
+    networks = random_networks(study, image)
+    drawn = [next(networks)[1] for _ in range(16)]
+    while all(max(study.limits.excess(costs).values(), default=0.0) > 0 for costs in drawn):
+        if len(drawn) >= DRAWS:
+            least = {name: min(costs[name] for costs in drawn) for name in ("params", "macs")}
+            raise StudyError(
+                f"none of {DRAWS} random networks of the space keeps the limits "
+                f"{study.limits.model_dump(exclude_none=True)}; the least seen are params={least['params']:,} and "
+                f"macs={least['macs']:,}. Raise the limits or widen the space."
+            )
+        drawn.append(next(networks)[1])
+    largest = {name: max(costs[name] for costs in drawn) for name in ("params", "macs")}
+    point = {
+        "accuracy": 100 / image[2],
+        "throughput": study.limits.min_throughput or 0.0,
+        "macs": study.limits.max_macs or largest["macs"],
+        "params": study.limits.max_params or largest["params"],
+    }
+    return {name: point[name] for name in study.objectives}
