@@ -1,6 +1,7 @@
 """Conversion of whole networks: RepMLP blocks to FC layers, and every conv-BN of the host to a conv."""
 
 import copy
+from collections import Counter
 
 import torch
 from torch import fx, nn
@@ -29,15 +30,16 @@ def convert(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fold_host(model: nn.Module) -> None:
-    """Fold in place each BN that alone reads the output of a convolution or linear layer."""
+    """Fold in place each BN that alone reads the output of a convolution or linear layer; both are called once."""
+    graph = host_graph(model)
     modules = dict(model.named_modules())
-    for node in host_graph(model).nodes:
-        bn = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(bn, _BatchNorm):
-            continue
-        before = node.args[0]
-        layer = modules.get(str(before.target)) if isinstance(before, fx.Node) and before.op == "call_module" else None
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and len(before.users) == 1:
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    called_once = {name: modules[name] for name, count in calls.items() if count == 1}
+    for node in graph.nodes:
+        bn = called_once.get(str(node.target))
+        before = node.args[0] if isinstance(bn, _BatchNorm) else None
+        layer = called_once.get(str(before.target)) if isinstance(before, fx.Node) else None
+        if isinstance(bn, _BatchNorm) and isinstance(layer, nn.Conv2d | nn.Linear) and len(before.users) == 1:
             replace(layer, *fold_bn(layer.weight, layer.bias, bn))
             parent, _, name = str(node.target).rpartition(".")
             setattr(modules[parent], name, nn.Identity())

@@ -69,7 +69,7 @@ class GroupedLinear(nn.Module):
                 dtype = torch.get_autocast_dtype(x.device.type)
                 x, weight = x.to(dtype), weight.to(dtype)
             y = GroupedProduct.apply(x, weight)
-            return y if self.bias is None else y + self.bias.view(self.groups, 1, -1)
+            return y if self.bias is None else y + self.bias.to(y.dtype).view(self.groups, 1, -1)
         if self.bias is None:
             return torch.bmm(x, weight.transpose(1, 2))
         return torch.baddbmm(self.bias.view(self.groups, 1, -1), x, weight.transpose(1, 2))
