@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -77,8 +78,8 @@ def main() -> None:
         weight = kernel(shape)
         times = in_turn(
             {
-                "direct": lambda w=weight, s=side: conv_to_fc(w, (s, s)),
-                "identity": lambda w=weight, s=side, g=groups: through_identity(w, g, s),
+                "direct": partial(conv_to_fc, weight, (side, side)),
+                "identity": partial(through_identity, weight, groups, side),
             },
             rounds=5,
         )

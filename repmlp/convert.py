@@ -37,9 +37,11 @@ def fold_host(model: nn.Module) -> None:
     called_once = {name: modules[name] for name, count in calls.items() if count == 1}
     for node in graph.nodes:
         bn = called_once.get(str(node.target))
-        before = node.args[0] if isinstance(bn, _BatchNorm) else None
-        layer = called_once.get(str(before.target)) if isinstance(before, fx.Node) else None
-        if isinstance(bn, _BatchNorm) and isinstance(layer, nn.Conv2d | nn.Linear) and len(before.users) == 1:
+        before = node.args[0] if node.args else None
+        if not isinstance(bn, _BatchNorm) or not isinstance(before, fx.Node) or len(before.users) > 1:
+            continue
+        layer = called_once.get(str(before.target))
+        if isinstance(layer, nn.Conv2d | nn.Linear):
             replace(layer, *fold_bn(layer.weight, layer.bias, bn))
             parent, _, name = str(node.target).rpartition(".")
             setattr(modules[parent], name, nn.Identity())

@@ -48,8 +48,9 @@ def summary(config: Mapping[str, Any]) -> str:
 def block_summary(block: Mapping[str, Any]) -> str:
     if block["kind"] == "conv":
         return "conv " + size(block["kernel"])
-    kernels = "+".join(size(k) for k in block["kernels"]) or "none"
-    parts = [f"RepMLP {size(block['partition'])} g{block['groups']} k{kernels}"]
+    parts = [f"RepMLP {size(block['partition'])} g{block['groups']}"]
+    if block["kernels"]:
+        parts.append("k" + "+".join(size(k) for k in block["kernels"]))
     if block["global_perceptron"]:
         parts.append(f"global/{block['reduction']}" if block["reduction"] > 1 else "global")
     return " ".join(parts)

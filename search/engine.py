@@ -42,6 +42,8 @@ class Engine:
         self.study, self.journal, self.image, self.watch = study, journal, image, watch
         self.rungs = study.halving.rungs(study.training.epochs) if study.halving else ()
         self.running: set[int] = set()
+        self.places = study.resources.concurrent
+        """How many tasks may be out at once; a backend with fewer places lowers it."""
         self.exhausted = False
         entries = list(journal.entries.values())
         self.left = deque(e for e in entries if e.outcome == "running" and e.twin is None)
@@ -61,7 +63,7 @@ class Engine:
 
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
-        if len(self.running) >= self.study.resources.concurrent:
+        if len(self.running) >= self.places:
             return "wait"
         if self.left:
             return self.start(self.left.popleft())

@@ -59,11 +59,13 @@ class Journal:
     def __init__(self, study: Study) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.objectives = study.objectives
-        self.optuna = optuna.create_study(
-            storage=open_storage(study),
-            study_name=study.name,
-            directions=[DIRECTIONS[o] for o in study.objectives],
-            load_if_exists=True,
+        storage = optuna.storages.get_storage(open_storage(study))
+        known = study.name in {s.study_name for s in storage.get_all_studies()}
+        directions = [DIRECTIONS[o] for o in study.objectives]
+        self.optuna = (
+            optuna.load_study(study_name=study.name, storage=storage)
+            if known
+            else optuna.create_study(study_name=study.name, storage=storage, directions=directions)
         )
         self.claim(study)
         self.entries: dict[int, Entry] = {}

@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 QUIET = {
@@ -121,10 +122,7 @@ def run(engine: Engine, resources: Resources) -> None:
     """
     started = connect(resources)
     try:
-        total = ray.cluster_resources()
-        for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-            if wanted > total.get(kind, 0):
-                raise StudyError(f"resources.{kind.lower()}s={wanted} a trial, but Ray offers {total.get(kind, 0):g}.")
+        engine.places = min(engine.places, places(resources, ray.cluster_resources()))
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(Worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -145,22 +143,36 @@ def run(engine: Engine, resources: Resources) -> None:
             ray.shutdown()
 
 
+def places(resources: Resources, offered: Mapping[str, float]) -> int:
+    """Return how many trials the cluster can hold at once.
+
+    Raises:
+        StudyError: if not even one.
+    """
+    held = []
+    for name, kind, wanted in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
+        if wanted > offered.get(kind, 0):
+            raise StudyError(
+                f"resources.{name}={wanted:g} for a trial, but Ray offers {offered.get(kind, 0):g} {kind}s; "
+                f"ask for no more, such as resources.{name}={offered.get(kind, 0):g}."
+            )
+        if wanted:
+            held.append(int(offered[kind] / wanted))
+    return min(held)
+
+
 def connect(resources: Resources) -> bool:
     """Join the cluster that the study names, or start Ray here; returns whether a connection was made."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     if ray.is_initialized():
         return False
-    local: dict[str, Any] = {"include_dashboard": False}
-    if resources.address is None and "RAY_ADDRESS" not in os.environ:
-        cores = os.cpu_count() or 1
-        local["num_cpus"] = max(cores, int(resources.concurrent * resources.cpus))
     try:
         ray.init(
             address=resources.address,
             log_to_driver=False,
             configure_logging=True,
             logging_level=logging.ERROR,
-            **(local if resources.address is None else {}),
+            **({"include_dashboard": False} if resources.address is None else {}),
         )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise StudyError(f"no Ray cluster at {resources.address!r}: {str(error).splitlines()[0]}") from None

@@ -141,8 +141,12 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """
     try:
         loaded = OmegaConf.load(path)
+        if not OmegaConf.is_dict(loaded):
+            raise StudyError(f"{path} must be a mapping of keys to values, such as `trials: 20`.")
         merged = OmegaConf.merge({"name": path.stem}, loaded, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(merged, resolve=True)
+    except StudyError:
+        raise
     except FileNotFoundError:
         raise StudyError(f"{path} does not exist; ready-made studies are in studies/.") from None
     except (OmegaConfBaseException, ValueError, OSError) as error:

@@ -1,15 +1,51 @@
 import os
-import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def few_threads():
-    import torch
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A study that trains a candidate in about a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+        name: tiny
+        runs: {tmp_path / "runs"}
+        data: {{name: mnist5k, size: 8, train_images: 400, validation: 0.25, pad: 1}}
+        space:
+          name: cifar_mlp
+          channels: [[4, 8]]
+          blocks: [1]
+          partitions: [4, 8]
+          groups: [1, 2]
+          kernels: [[], [1, 3]]
+          reductions: [1]
+          head: 16
+        training: {{epochs: 4, batch: 25, bf16: false}}
+        trials: 5
+        sampler: random
+        halving: {{first_rung: 1, factor: 2}}
+        measure: {{batch: 8, seconds: 0.02}}
+        """
+    )
+    return path
 
-    torch.set_num_threads(2)
+
+@pytest.fixture(scope="session")
+def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the real CIFAR-10, where it is at hand."""
+    shared = ROOT.parent / "shared" / "data"
+    if not (shared / "cifar10.zip").is_file() or not zipfile.is_zipfile(shared / "cifar10.zip"):
+        pytest.skip("CIFAR-10 is not at ../shared/data/cifar10.zip")
+    import subprocess
+    import sys
+
+    root = tmp_path_factory.mktemp("cifar10")
+    out = root / "cifar-10-batches-py"
+    subprocess.run([sys.executable, shared / "unpack_cifar10.py", shared / "cifar10.zip", out], check=True)
+    return root

@@ -1,0 +1,34 @@
+"""A study worked off in this process: the real engine, journal and candidates, without Ray."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from search.candidate import Candidate, Task
+from search.draws import Image
+from search.engine import Engine
+from search.journal import Journal
+from search.study import read_study
+
+IMAGE: Image = (1, (8, 8), 10)
+
+
+def engine_of(path: Path, *overrides: str) -> Engine:
+    study = read_study(path, overrides)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    return Engine(study, Journal(study), IMAGE)
+
+
+def work_off(engine: Engine, until: Callable[[Task, int], bool] = lambda _task, _reports: False) -> list[Task]:
+    """Run tasks one by one; `until` cuts the power before a report of a task reaches the engine."""
+    tasks = []
+    while not isinstance(task := engine.next(), str):
+        tasks.append(task)
+        candidate, reports = Candidate(task), 0
+        while True:
+            report = candidate.advance()
+            if until(task, reports):
+                return tasks
+            reports += 1
+            if engine.report(task.number, report) == "stop":
+                break
+    return tasks

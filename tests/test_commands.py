@@ -1,0 +1,180 @@
+"""The commands as a user runs them: real processes, real Ray, small studies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results.frames import read_run
+from tests.conftest import ROOT
+
+
+def command(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=cwd or ROOT)
+
+
+def run_folder(tiny: Path) -> Path:
+    return tiny.parent / "runs" / "tiny"
+
+
+def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
+    first = command("run_search.py", tiny, "trials=4", "halving=null")
+    assert first.returncode == 0, first.stderr
+    assert "Front of tiny" in first.stdout
+    assert "python analyze.py report" in first.stderr
+    run = read_run(str(run_folder(tiny)))
+    done = run.trials[run.trials["outcome"] == "complete"]
+    assert len(done) == 4
+    assert len(run.epochs) == 16
+    assert (done["throughput_p10"] <= done["throughput"]).all()
+    assert run.environments[0]["packages"]["torch"]
+    assert run.reference == {"accuracy": 10.0, "throughput": 0.0}
+
+    second = command("run_search.py", tiny, "trials=6", "halving=null")
+    assert second.returncode == 0, second.stderr
+    more = read_run(str(run_folder(tiny)))
+    pd.testing.assert_frame_equal(more.trials.loc[done.index, done.columns], done)
+    assert (more.trials["outcome"] == "complete").sum() == 6
+    assert len(more.environments) == 2
+
+    listed = command("analyze.py", "front", run_folder(tiny), "--format", "json")
+    best = json.loads(listed.stdout)
+    assert [r["accuracy"] for r in best] == sorted((r["accuracy"] for r in best), reverse=True)
+    report = command("analyze.py", "report", run_folder(tiny))
+    assert report.returncode == 0, report.stderr
+    html = (run_folder(tiny) / "report.html").read_text()
+    assert 1e6 < len(html) < 6e6
+    assert "<script src=" not in html
+    assert "minutes since the start" in html
+
+
+def start(tiny: Path, *overrides: str) -> subprocess.Popen[str]:
+    line = [sys.executable, str(ROOT / "run_search.py"), str(tiny), *overrides]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def wait_for(process: subprocess.Popen[str], tiny: Path, outcome: str) -> None:
+    """Wait until a trial has that outcome."""
+    for _ in range(600):
+        time.sleep(0.2)
+        assert process.poll() is None, process.communicate()
+        if (run_folder(tiny) / "journal.log").exists() and outcome in (run_folder(tiny) / "journal.log").read_text():
+            return
+    raise AssertionError(f"no trial became {outcome}")
+
+
+LONG = ("trials=40", "training.epochs=30", "halving=null")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: signal.Signals) -> None:
+    process = start(tiny, *LONG)
+    wait_for(process, tiny, '"outcome":"complete"')
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command continues" in errors
+    before = read_run(str(run_folder(tiny))).trials
+    finished = before[before["outcome"] == "complete"]
+    budget = int(before["outcome"].isin(["complete", "running"]).sum()) + 1
+    again = command("run_search.py", tiny, *LONG, f"trials={budget}")
+    assert again.returncode == 0, again.stderr
+    after = read_run(str(run_folder(tiny))).trials
+    pd.testing.assert_frame_equal(after.loc[finished.index, finished.columns], finished)
+    assert (after["outcome"] != "running").all()
+    assert after["outcome"].eq("complete").sum() == budget
+
+
+def test_two_processes_do_not_share_a_run(tiny: Path) -> None:
+    process = start(tiny, *LONG)
+    wait_for(process, tiny, "curve")
+    second = command("run_search.py", tiny, *LONG)
+    process.kill()
+    process.communicate()
+    assert second.returncode == 2
+    assert "being run by another process" in second.stderr
+
+
+def test_a_dry_run_costs_candidates_and_writes_nothing(tiny: Path) -> None:
+    done = command("run_search.py", tiny, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("conv 3") + done.stdout.count("RepMLP") >= 20
+    assert not run_folder(tiny).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trails=3"], "did you mean trials?"),
+        (["limits.max_params=5"], "Raise the limits or widen the space"),
+        (["data.name=cifar10", "data.root=/nowhere"], "data.download=true"),
+        (["resources.cpus=1000"], "but Ray offers"),
+        (["runs=/proc/none"], "runs=FOLDER"),
+    ],
+)
+def test_bad_input_ends_with_one_clear_error(tiny: Path, arguments: list[str], message: str) -> None:
+    done = command("run_search.py", tiny, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def test_a_run_of_another_study_is_refused_and_left_alone(tiny: Path) -> None:
+    folder = run_folder(tiny)
+    assert command("run_search.py", tiny, "trials=1", "training.epochs=1").returncode == 0
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
+    done = command("run_search.py", tiny, "trials=1", "training.epochs=2")
+    assert done.returncode == 2
+    assert "belongs to another study: training.epochs is 1 there and 2 here" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != "lock"} == before
+
+
+def test_the_papers_table_matches_cell_by_cell() -> None:
+    done = command("analyze.py", "paper", "--table", 1, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 7
+    assert all(r["match"] for r in rows)
+    assert {"row", "macs", "params", "paper_macs_m", "paper_params_m", "match"} <= set(rows[0])
+    assert rows[0]["macs"] == 52_843_520
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "md", "latex"])
+def test_every_format_holds_the_table(style: str) -> None:
+    done = command("analyze.py", "paper", "--format", style)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("conv9") == 2
+    assert ("22,414,426" if style != "csv" else "22414426") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["front", "/nowhere"], "is not a run folder"),
+        (["report", "sqlite:////nowhere/x.db"], "add its study"),
+        (["paper", "--table", "12"], "use one of 1"),
+    ],
+)
+def test_analyze_names_what_is_wrong(arguments: list[str], message: str) -> None:
+    done = command("analyze.py", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_candidate_needs_neither_ray_nor_optuna() -> None:
+    code = (
+        "import sys; sys.modules['ray'] = sys.modules['optuna'] = None; "
+        "import search.candidate, search.costs, search.throughput; from repmlp import build"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ})
+    assert done.returncode == 0, done.stderr

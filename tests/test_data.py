@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from search.data import DataConfig, DataError, augment, batches, load, load_test, stratified
+
+
+def test_the_default_digits_need_no_download_and_split_evenly() -> None:
+    data = load(DataConfig(validation=0.1))
+    assert data.train.images.shape == (3600, 1, 28, 28)
+    assert data.train.images.dtype == torch.uint8
+    assert torch.equal(data.validation.labels.bincount(), torch.full((10,), 40))
+    assert torch.equal(load_test(DataConfig()).labels.bincount(), torch.full((10,), 100))
+
+
+def test_no_image_is_on_two_sides() -> None:
+    data, test = load(DataConfig()), load_test(DataConfig())
+    sides = [{bytes(i.numpy()) for i in split.images} for split in (data.train, data.validation, test)]
+    assert len(set.union(*sides)) == sum(map(len, sides))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.floats(0.1, 0.5), st.integers(0, 99))
+@settings(deadline=None)
+def test_a_stratified_split_takes_the_share_of_each_class(classes: list[int], share: float, seed: int) -> None:
+    labels = torch.tensor(classes * 12)
+    taken, rest = stratified(labels, share, torch.Generator().manual_seed(seed))
+    assert torch.equal(torch.cat([taken, rest]).sort().values, torch.arange(len(labels)))
+    for label in labels.unique():
+        size = int((labels == label).sum())
+        assert int((labels[taken] == label).sum()) == max(1, round(share * size))
+
+
+def test_a_class_too_small_to_split_is_refused() -> None:
+    with pytest.raises(DataError, match="class 1 has 1 images"):
+        stratified(torch.tensor([0, 0, 0, 1]), 0.5, torch.Generator())
+
+
+def test_normalised_training_images_have_mean_0_and_deviation_1() -> None:
+    data = load(DataConfig())
+    pixels = data.normalise(data.train.images)
+    assert abs(float(pixels.mean())) < 1e-4
+    assert abs(float(pixels.std()) - 1) < 1e-3
+
+
+@given(st.integers(0, 3), st.booleans(), st.integers(0, 99))
+@settings(deadline=None)
+def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(pad: int, flip: bool, seed: int) -> None:
+    images = torch.randint(1, 255, (4, 2, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    crops = augment(images, DataConfig(pad=pad, flip=flip), torch.Generator().manual_seed(seed))
+    for image, crop in zip(images, crops, strict=True):
+        padded = torch.nn.functional.pad(image, [pad] * 4)
+        windows = [padded[:, y : y + 5, x : x + 6] for y in range(2 * pad + 1) for x in range(2 * pad + 1)]
+        assert any(torch.equal(crop, w) or (flip and torch.equal(crop, w.flip(2))) for w in windows)
+
+
+def test_flipping_and_shifting_do_happen() -> None:
+    images = torch.arange(1, 37, dtype=torch.uint8).view(1, 1, 6, 6).repeat(200, 1, 1, 1)
+    crops = augment(images, DataConfig(pad=1, flip=True), torch.Generator().manual_seed(0))
+    assert len({bytes(c.numpy()) for c in crops}) == 18
+
+
+def test_an_epoch_sees_each_image_at_most_once_and_its_own_label() -> None:
+    config = DataConfig(pad=0)
+    data = load(config)
+    seen = list(batches(data, config, 500, torch.Generator().manual_seed(1)))
+    assert [len(labels) for _, labels in seen] == [500] * 7
+    known = {bytes(i.numpy()): int(y) for i, y in zip(data.normalise(data.train.images), data.train.labels)}
+    pairs = [(bytes(i.numpy()), int(y)) for images, labels in seen for i, y in zip(images, labels)]
+    assert len({i for i, _ in pairs}) == 3500
+    assert all(known[i] == y for i, y in pairs)
+
+
+def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.download=true"):
+        load(DataConfig(name="cifar10", root=str(tmp_path)))
+    with pytest.raises(DataError, match=r"needs data\.root"):
+        load(DataConfig(name="cifar10"))
+    with pytest.raises(DataError, match="not a folder of class folders"):
+        load(DataConfig(name="image_folder", root=str(tmp_path), size=8))
+
+
+def test_a_folder_of_images_is_read_at_the_size_wanted(tmp_path: Path) -> None:
+    for label, colour in (("cat", (255, 0, 0)), ("dog", (0, 0, 255))):
+        folder = tmp_path / "train" / label
+        folder.mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (20, 12 + i), colour).save(folder / f"{i}.png")
+    data = load(DataConfig(name="image_folder", root=str(tmp_path), size=8, validation=0.25))
+    assert data.train.images.shape == (6, 3, 8, 8)
+    assert {tuple(i[:, 4, 4].tolist()) for i in data.train.images[data.train.labels == 1]} == {(0, 0, 255)}
+
+
+def test_cifar_10_as_torchvision_lays_it_out(cifar10: Path) -> None:
+    data = load(DataConfig(name="cifar10", root=str(cifar10)))
+    assert data.train.images.shape == (45000, 3, 32, 32)
+    assert torch.equal(data.validation.labels.bincount(), torch.full((10,), 500))
+    means = data.mean.flatten() / 255
+    torch.testing.assert_close(means, torch.tensor([0.4914, 0.4822, 0.4465]), atol=2e-3, rtol=0)

@@ -1,0 +1,214 @@
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from results.frames import read_run
+from search.candidate import Report, Task
+from search.engine import Engine
+from search.journal import Entry, Journal, mend
+from search.study import StudyError, read_study
+from tests.driving import engine_of, work_off
+
+ALL = ["halving=null"]
+
+
+def by_outcome(engine: Engine, outcome: str) -> list[Entry]:
+    return [e for e in engine.journal.entries.values() if e.outcome == outcome]
+
+
+def states(engine: Engine) -> dict[int, TrialState]:
+    return {t.number: t.state for t in engine.journal.optuna.get_trials()}
+
+
+def test_outcomes_are_told_as_what_they_are(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=6", "limits.max_params=10000")
+    work_off(engine)
+    assert engine.trained() == 6
+    told = states(engine)
+    complete, stopped = by_outcome(engine, "complete"), by_outcome(engine, "stopped")
+    assert complete
+    assert stopped
+    assert all(told[e.number] is TrialState.COMPLETE and len(e.curve) == 4 for e in complete)
+    assert all(told[e.number] is TrialState.PRUNED and len(e.curve) in (1, 2) for e in stopped)
+    for entry in by_outcome(engine, "infeasible"):
+        assert told[entry.number] is TrialState.PRUNED
+        assert entry.costs["params"] > 10000
+        assert entry.curve == []
+        assert entry.trial.constraints["max_params"] > 0
+    assert all(e.trial.constraints["max_params"] <= 0 for e in complete)
+
+
+def test_the_same_network_is_trained_once(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=12", *ALL)
+    tasks = work_off(engine)
+    duplicates = by_outcome(engine, "duplicate")
+    assert duplicates
+    assert len({str(t.config) for t in tasks}) == len(tasks)
+    for entry in duplicates:
+        twin = engine.journal.entries[entry.twin]
+        assert entry.training_id == twin.training_id
+        assert entry.final == twin.final
+
+
+def test_kernel_sets_share_one_measurement(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=12", *ALL)
+    tasks = work_off(engine)
+    entries = [engine.journal.entries[t.number] for t in tasks]
+    measured = [e.deploy_id for e, t in zip(entries, tasks, strict=True) if t.measure is not None]
+    assert len(measured) == len(set(measured)) == len({e.deploy_id for e in entries}) < len(entries)
+
+
+def test_an_exhausted_space_ends_the_search(tiny: Path) -> None:
+    one = ["space.channels=[[4]]", "space.partitions=[4]", "space.groups=[1]", "space.kernels=[[]]", "trials=50"]
+    engine = engine_of(tiny, *one)
+    work_off(engine)
+    assert engine.exhausted
+    assert engine.finished
+    assert engine.trained() == 2
+
+
+def test_a_slow_candidate_is_not_trained(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", "limits.min_throughput=1e12")
+    task = engine.next()
+    assert isinstance(task, Task)
+    from search.candidate import Candidate
+
+    report = Candidate(task).advance()
+    assert engine.report(task.number, report) == "stop"
+    entry = engine.journal.entries[task.number]
+    assert (entry.outcome, entry.curve) == ("infeasible", [])
+    assert entry.reason == "exceeds min_throughput by 100%"
+    assert engine.trained() == 0
+
+
+def test_a_failure_keeps_its_reason_and_is_not_on_the_front(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=3", "training.learning_rate=1e30")
+    work_off(engine)
+    assert len(by_outcome(engine, "failed")) == 3
+    assert set(states(engine).values()) <= {TrialState.FAIL}
+    assert "loss became" in engine.journal.entries[0].reason
+    assert engine.journal.optuna.best_trials == []
+
+
+def test_a_stopped_process_loses_nothing(tiny: Path) -> None:
+    cut = engine_of(tiny, "trials=5", *ALL)
+    done = work_off(cut, until=lambda task, reports: task.number >= 2 and reports == 3)
+    finished = {e.number: e.final for e in by_outcome(cut, "complete")}
+    assert finished
+    again = engine_of(tiny, "trials=5", *ALL)
+    tasks = work_off(again)
+    assert tasks[0].number == done[-1].number
+    assert not {t.number for t in tasks} & set(finished)
+    assert all(again.journal.entries[n].final == final for n, final in finished.items())
+    assert [r.epoch for r in again.journal.entries[tasks[0].number].curve] == [1, 2, 3, 4]
+    assert again.finished
+    assert TrialState.RUNNING not in states(again).values()
+
+
+def test_an_interrupted_trial_ends_as_it_would_have(tiny: Path, tmp_path: Path) -> None:
+    cut = engine_of(tiny, "trials=1")
+    work_off(cut, until=lambda _, reports: reports == 3)
+    resumed = engine_of(tiny, "trials=1")
+    work_off(resumed)
+    whole = engine_of(tiny, "trials=1", f"runs={tmp_path / 'other'}")
+    work_off(whole)
+    a, b = resumed.journal.entries[0], whole.journal.entries[0]
+    assert a.final == b.final
+    assert [(r.accuracy, r.loss) for r in a.curve] == [(r.accuracy, r.loss) for r in b.curve]
+
+
+def test_a_larger_budget_goes_on(tiny: Path) -> None:
+    first = engine_of(tiny, "trials=2")
+    work_off(first)
+    second = engine_of(tiny, "trials=4")
+    assert not second.finished
+    work_off(second)
+    assert second.trained() == 4
+    assert work_off(engine_of(tiny, "trials=4")) == []
+
+
+def test_duplicates_of_a_running_trial_wait_for_it(tiny: Path) -> None:
+    one = ["space.channels=[[4]]", "space.kinds=[repmlp]", "space.partitions=[4]", "space.groups=[1]"]
+    engine = engine_of(tiny, *one, "space.kernels=[[],[3]]", "trials=2", "resources.concurrent=2", *ALL)
+    tasks = [engine.next(), engine.next()]
+    waiting = [e for e in engine.journal.entries.values() if e.twin is not None]
+    assert all(e.outcome == "running" for e in waiting)
+    for task in tasks:
+        assert isinstance(task, Task)
+        engine.fail(task.number, "the power went out")
+    assert all(e.outcome == "duplicate" for e in waiting)
+    assert set(states(engine).values()) == {TrialState.FAIL}
+
+
+def test_a_run_of_another_study_is_not_written_over(tiny: Path) -> None:
+    work_off(engine_of(tiny, "trials=1"))
+    journal = read_study(tiny).folder / "journal.log"
+    before = journal.read_bytes()
+    with pytest.raises(StudyError, match=r"belongs to another study: training.epochs is 4 there and 3 here"):
+        engine_of(tiny, "training.epochs=3")
+    assert journal.read_bytes() == before
+
+
+def test_a_torn_last_line_is_cut_off(tiny: Path) -> None:
+    work_off(engine_of(tiny, "trials=1"))
+    path = read_study(tiny).folder / "journal.log"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 8, "wor')
+    mend(path)
+    assert path.read_bytes() == whole
+    assert engine_of(tiny, "trials=1").finished
+
+
+def test_another_storage_holds_the_same(tiny: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    work_off(engine_of(tiny, "trials=2", f"storage={url}"))
+    run = read_run(f"{url}#tiny")
+    assert (run.trials["outcome"].isin(["complete", "stopped", "duplicate"])).all()
+    assert engine_of(tiny, "trials=2", f"storage={url}").finished
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_every_sampler_searches(tiny: Path, sampler: str) -> None:
+    engine = engine_of(tiny, f"sampler={sampler}", "trials=4", "training.epochs=2")
+    work_off(engine)
+    assert engine.trained() == 4
+
+
+def test_one_device_sees_the_same_trials_again(tiny: Path, tmp_path: Path) -> None:
+    """The clock of the measurement apart, a seed decides everything."""
+    runs = [engine_of(tiny, "trials=4", f"runs={tmp_path / name}", *ALL) for name in ("a", "b")]
+    for engine in runs:
+        work_off(engine)
+    a, b = ([(e.config, [(r.accuracy, r.loss) for r in e.curve]) for e in r.journal.entries.values()] for r in runs)
+    assert a == b
+
+
+def test_objectives_come_in_the_studys_order(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", "objectives=[params,accuracy,macs]")
+    work_off(engine)
+    trial = engine.journal.optuna.get_trials()[0]
+    entry = engine.journal.entries[0]
+    assert trial.values == [entry.costs["params"], entry.final.accuracy, entry.costs["macs"]]
+    names = [d.name for d in engine.journal.optuna.directions]
+    assert names == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
+
+
+def test_a_trial_cut_off_before_its_network_was_chosen_is_closed(tiny: Path) -> None:
+    engine = engine_of(tiny)
+    engine.journal.optuna.ask()
+    again = Journal(read_study(tiny))
+    trial = again.optuna.get_trials()[0]
+    assert trial.state is TrialState.FAIL
+    assert trial.user_attrs["reason"].startswith("interrupted")
+    assert optuna.trial.TrialState.RUNNING not in {t.state for t in again.optuna.get_trials()}
+
+
+def test_a_lost_worker_is_a_failure_with_its_reason(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1")
+    task = engine.next()
+    assert isinstance(task, Task)
+    assert engine.report(task.number, Report(failure="its worker was lost")) == "stop"
+    assert engine.journal.entries[0].reason == "its worker was lost"
+    assert engine.next() == "finished"

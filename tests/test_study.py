@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repmlp import build
+from search.draws import random_networks, reference_point
+from search.study import StudyError, read_study
+from spaces.cifar_mlp import CifarMLPSpace
+from tests.driving import IMAGE
+
+STUDIES = sorted(Path("studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=str)
+def test_ready_made_studies_are_valid(path: Path) -> None:
+    assert read_study(path).name == path.stem
+
+
+def test_overrides_go_into_the_study(tiny: Path) -> None:
+    study = read_study(tiny, ["trials=9", "training.epochs=2", "halving=null", "space.groups=[1]"])
+    assert (study.trials, study.training.epochs, study.halving, study.space.groups) == (9, 2, None, (1,))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trails=3", "unknown key trails; did you mean trials?"),
+        ("training.epoch=3", "unknown key training.epoch; did you mean epochs?"),
+        ("space.group=[1]", "unknown key space.group; did you mean groups?"),
+        ("trials=many", "trials='many'"),
+        ("trials=0", "greater than or equal to 1"),
+        ("training.learning_rate=-1", "training.learning_rate=-1"),
+        ("objectives=[accuracy]", "at least one of throughput, macs, params"),
+        ("objectives=[accuracy, speed]", "'speed'"),
+        ("sampler=cmaes", "'random', 'tpe' or 'nsga2'"),
+        ("space.kernels=[[2]]", "must be odd"),
+        ("space.channels=[[]]", "channels of stage 1"),
+        ("data.flip=true", "mirrors digits"),
+        ("name=../up", "name='../up'"),
+        ("training", "training"),
+    ],
+)
+def test_a_wrong_study_names_the_key_the_value_and_the_rule(tiny: Path, override: str, message: str) -> None:
+    with pytest.raises(StudyError) as error:
+        read_study(tiny, [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"none\.yaml does not exist"):
+        read_study(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(StudyError, match=r"broken\.yaml is not valid YAML"):
+        read_study(broken)
+    broken.write_text("- 1\n- 2\n")
+    with pytest.raises(StudyError, match=r"broken\.yaml must be a mapping"):
+        read_study(broken)
+
+
+def test_limits_that_nothing_keeps_are_found_before_the_search(tiny: Path) -> None:
+    with pytest.raises(StudyError, match=r"none of 200 .* the least seen are params=") as error:
+        reference_point(read_study(tiny, ["limits.max_params=10"]), IMAGE)
+    assert "'max_params': 10" in str(error.value)
+
+
+def test_the_reference_is_chance_and_the_limits(tiny: Path) -> None:
+    overrides = ["objectives=[accuracy,throughput,params,macs]", "limits={max_params: 90000, min_throughput: 5}"]
+    point = reference_point(read_study(tiny, overrides), IMAGE)
+    drawn = [costs["macs"] for _, (_, costs) in zip(range(16), random_networks(read_study(tiny), IMAGE))]
+    assert point == {"accuracy": 10.0, "throughput": 5.0, "params": 90000, "macs": max(drawn)}
+
+
+@given(st.integers(0, 10_000), st.tuples(st.integers(9, 33), st.integers(9, 33)))
+@settings(max_examples=40, deadline=None)
+def test_every_suggestion_builds_and_is_canonical(seed: int, size: tuple[int, int]) -> None:
+    space = CifarMLPSpace(
+        channels=((4, 6), (6, 12)), partitions=(2, (4, 3), 9), kernels=((), (1, 3), ((1, 3), 5)), reductions=(0, 1, 2)
+    )
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+    config = space.suggest(trial, 3, size, 10)
+    build(config)
+    assert config == config.canonical()
+
+
+def test_a_plain_stage_has_no_parameters_of_repmlp() -> None:
+    space = CifarMLPSpace(channels=((4, 8),), kinds=("conv",))
+    trial = optuna.create_study().ask()
+    space.suggest(trial, 3, (16, 16), 10)
+    assert set(trial.params) == {"stage1.channels", "stage1.blocks"}
+
+
+def test_values_that_do_not_fit_are_not_offered() -> None:
+    space = CifarMLPSpace(channels=((6,),), kinds=("repmlp",), partitions=(7, 28), groups=(1, 2, 4, 6), blocks=(1,))
+    trial = optuna.create_study().ask()
+    space.suggest(trial, 3, (14, 14), 10)
+    choices = trial.distributions["stage1.groups of 1, 2, 6"].choices
+    assert choices == (1, 2, 6)
+    assert "stage1.partition" not in trial.params
+
+
+def test_a_space_without_a_fitting_value_says_so() -> None:
+    with pytest.raises(ValueError, match=r"stage1\.partition: none of 28 fits"):
+        CifarMLPSpace(kinds=("repmlp",), partitions=(28,)).suggest(optuna.create_study().ask(), 3, (14, 14), 10)
