@@ -14,6 +14,27 @@ class RunError(ValueError):
     """A run that cannot be read; the message says what to give."""
 
 
+DTYPES = {
+    "outcome": "str",
+    "reason": "str",
+    "twin": "Int64",
+    "accuracy": "float64",
+    "throughput": "float64",
+    "throughput_p10": "float64",
+    "throughput_p90": "float64",
+    "macs": "Int64",
+    "params": "Int64",
+    "epochs": "Int64",
+    "seconds": "float64",
+    "start": "datetime64[us]",
+    "end": "datetime64[us]",
+    "config": "object",
+    "training_id": "str",
+    "deploy_id": "str",
+}
+"""Columns of the frame of trials, apart from the parameters, and their types."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A study that has been started, as its storage holds it."""
@@ -87,11 +108,10 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial]) -> pd.DataFrame:
     `param.NAME` for each parameter of the space.
     """
     rows = {trial.number: trial_row(trial) for trial in trials}
-    columns = ["outcome", "reason", "twin", "accuracy", "throughput", "throughput_p10", "throughput_p90", "macs",
-               "params", "epochs", "seconds", "start", "end", "config", "training_id", "deploy_id"]  # fmt: skip
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "trial"
-    return frame.reindex(columns=[*columns, *sorted(c for c in frame.columns if c not in columns)])
+    parameters = sorted(c for c in frame.columns if c not in DTYPES)
+    return frame.reindex(columns=[*DTYPES, *parameters]).astype(DTYPES)
 
 
 def trial_row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
