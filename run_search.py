@@ -98,8 +98,13 @@ def search(study: Study, image: Image) -> None:
         raise StudyError(f"{study.folder} is being run by another process; wait for it, or set name=NEW.") from None
     if not engine.finished:
         stop()
+    if engine.exhausted and engine.trained() == 0:
+        limits = study.limits.model_dump(exclude_none=True)
+        raise StudyError(
+            f"none of {engine.rejected} candidates keeps the limits {limits}. Lower them or widen the space."
+        )
     if engine.exhausted:
-        console.print("The space is nearly exhausted: no new candidate within the limits came up any more.")
+        console.print(f"The space is nearly exhausted: the last {engine.rejected} candidates needed no training.")
     show_front(study)
 
 

@@ -126,7 +126,7 @@ class RepMLP(nn.Module):
         v = self.pool_bn(F.avg_pool2d(x, (h, w))).flatten(1)
         v = self.fc2(F.relu(self.fc1(v)))
         grid = x.view(-1, self.in_channels, rows, h, columns, w) + v.view(-1, self.in_channels, rows, 1, columns, 1)
-        return grid.view(x.shape)
+        return grid.reshape(x.shape)
 
     def converted_branch(self, x: Tensor, fc3: GroupedLinear) -> Tensor:
         """Converted FC3 on the padded map: one copy into groups of partitions, one product, one copy back."""

@@ -75,7 +75,7 @@ def front_figure(run: Run) -> go.Figure:
             text=texts,
             hovertemplate="%{text}<br>%{x:,.6~g}, %{y:.2f}%<extra></extra>",
             marker={"color": colour, "symbol": symbol, "size": 9},
-            line={"color": colour, "width": 1, "dash": "dot"},
+            line={"color": colour, "width": 1, "dash": "dot", "shape": "vh" if other == "throughput" else "hv"},
         )
     figure.update_xaxes(title=TITLES[other])
     figure.update_yaxes(title=TITLES["accuracy"])

@@ -44,7 +44,8 @@ class Engine:
         self.running: set[int] = set()
         self.places = study.resources.concurrent
         """How many tasks may be out at once; a backend with fewer places lowers it."""
-        self.exhausted = False
+        self.rejected = 0
+        """Candidates in a row that needed no training."""
         entries = list(journal.entries.values())
         self.left = deque(e for e in entries if e.outcome == "running" and e.twin is None)
         for entry in entries:
@@ -55,6 +56,11 @@ class Engine:
         """Return how many trials count against the budget: all but duplicates and infeasible ones."""
         counted = ("running", "complete", "stopped", "failed")
         return sum(e.outcome in counted and e.twin is None for e in self.journal.entries.values())
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space seems to have nothing new within the limits."""
+        return self.rejected >= PATIENCE
 
     @property
     def finished(self) -> bool:
@@ -71,12 +77,11 @@ class Engine:
             entry = self.candidate()
             if entry is not None:
                 return self.start(entry)
-            self.exhausted = True
         return "wait" if self.running else "finished"
 
     def candidate(self) -> Entry | None:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
-        for _ in range(PATIENCE):
+        while not self.exhausted:
             trial = self.journal.optuna.ask()
             config = self.study.space.suggest(trial, *self.image)
             entry = self.journal.add(trial, config, network_costs(config), self.study.seed)
@@ -89,6 +94,7 @@ class Engine:
             twin = self.twin(entry)
             if twin is None:
                 return entry
+            self.rejected += 1
             self.journal.answered(entry, twin)
             self.watch(entry)
         return None
@@ -106,6 +112,7 @@ class Engine:
         self.journal.constrain(entry, excess)
         over = [f"{name} by {share:.0%}" for name, share in excess.items() if share > 0]
         if over:
+            self.rejected += 1
             self.journal.end(entry, "infeasible", f"exceeds {', '.join(over)}")
             self.watch(entry)
         return bool(over)
@@ -136,6 +143,7 @@ class Engine:
             if self.over_limit(entry):
                 return self.ended(entry)
         if report.epoch is not None:
+            self.rejected = 0
             self.journal.trained(entry, report.epoch)
         if report.failure is not None:
             self.journal.end(entry, "failed", report.failure)

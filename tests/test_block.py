@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from repmlp import CifarNet, RepMLP, RepMLPBlock, Stage, build, config_from_dict, config_to_dict
+from repmlp import CifarNet, RepMLP, RepMLPBlock, Stage, build, config_from_dict, config_to_dict, convert
 from repmlp.cifar import TABLE_1
 from repmlp.grouped_linear import GroupedLinear
 from tests.blocks import blocks, images, lived_in
@@ -97,6 +97,19 @@ def test_parameters_of_the_papers_blocks(c, size, h, g, kernels, reduction, depl
         for deploy, expected in ((True, deployed), (False, trained)):
             block = RepMLP(c, c, (size, size), spec, deploy)
             assert sum(p.numel() for p in block.parameters()) == expected
+
+
+@given(block=blocks())
+@settings(max_examples=30, deadline=None)
+def test_any_memory_layout_will_do(block: RepMLP) -> None:
+    x = images(block)
+    for module in (block, convert(block)):
+        with torch.no_grad():
+            for other in (
+                x.contiguous(memory_format=torch.channels_last),
+                x.transpose(0, 3).contiguous().transpose(0, 3),
+            ):
+                torch.testing.assert_close(module(other), module(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_single_partition_has_no_global_perceptron() -> None:

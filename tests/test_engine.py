@@ -83,6 +83,15 @@ def test_a_slow_candidate_is_not_trained(tiny: Path) -> None:
     assert engine.trained() == 0
 
 
+def test_limits_that_no_candidate_keeps_end_the_search(tiny: Path) -> None:
+    engine = engine_of(tiny, "limits.min_throughput=1e12")
+    assert work_off(engine)
+    assert engine.finished
+    assert engine.exhausted
+    assert engine.trained() == 0
+    assert {e.outcome for e in engine.journal.entries.values()} == {"infeasible"}
+
+
 def test_a_failure_keeps_its_reason_and_is_not_on_the_front(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=3", "training.learning_rate=1e30")
     work_off(engine)
