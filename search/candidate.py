@@ -69,7 +69,10 @@ class Report:
 
 
 class Candidate:
-    """Runs one task, a report at a time, going on from its checkpoint if there is one."""
+    """Runs one task, a report at a time, going on from its checkpoint if there is one.
+
+    The checkpoint stays until whoever gets the last report has recorded it and removes it.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -84,7 +87,6 @@ class Candidate:
                 return Report(throughput=self.measured(self.unmeasured))
             return self.train()
         except (DivergedError, ConversionError) as error:
-            self.remove_checkpoint()
             return Report(failure=f"{type(error).__name__.removesuffix('Error')}: {error}")
 
     def measured(self, config: MeasureConfig) -> Throughput:
@@ -101,9 +103,7 @@ class Candidate:
         trainer, task = self.trainer, self.task
         result = trainer.train_epoch()
         if result.epoch == task.recipe.epochs:
-            final = self.finish(trainer)
-            self.remove_checkpoint()
-            return Report(epoch=result, final=final)
+            return Report(epoch=result, final=self.finish(trainer))
         if result.epoch in task.rungs:
             trainer.save(self.checkpoint)
         return Report(epoch=result)
@@ -112,6 +112,7 @@ class Candidate:
         """Return a new trainer, or the one that the checkpoint holds."""
         task = self.task
         torch.set_num_threads(task.threads)
+        torch.backends.cudnn.allow_tf32 = False  # converted and trained logits are compared in true float32
         config = config_from_dict(task.config)
         trainer = Trainer(config, task.data, task.recipe, task.seed, task.device, self.lock.shared)
         if self.checkpoint.exists():
@@ -140,10 +141,10 @@ class Candidate:
 
     @property
     def checkpoint(self) -> Path:
-        folder = Path(self.task.folder) / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{self.task.number}.pt"
+        """Where the task's checkpoint is."""
+        return checkpoint_path(Path(self.task.folder), self.task.number)
 
-    def remove_checkpoint(self) -> None:
-        """Give back the space of a trial that is over."""
-        self.checkpoint.unlink(missing_ok=True)
+
+def checkpoint_path(folder: Path, number: int) -> Path:
+    """Return where a run folder keeps the checkpoint of a trial."""
+    return folder / "checkpoints" / f"{number}.pt"

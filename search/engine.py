@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from search.candidate import Report, Task
+from search.candidate import Report, Task, checkpoint_path
 from search.costs import network_costs
 from search.draws import Image
 from search.halving import goes_on
@@ -163,8 +163,7 @@ class Engine:
     def ended(self, entry: Entry) -> Literal["stop"]:
         """Free the place of a trial, and answer for the same networks that wait for it."""
         self.running.discard(entry.number)
-        checkpoint = self.study.folder / "checkpoints" / f"{entry.number}.pt"
-        checkpoint.unlink(missing_ok=True)
+        checkpoint_path(self.study.folder, entry.number).unlink(missing_ok=True)
         self.watch(entry)
         for other in list(self.journal.entries.values()):
             if other.twin == entry.number and other.outcome == "running":

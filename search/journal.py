@@ -109,7 +109,7 @@ class Journal:
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
             return
         throughput, final = record.get("throughput"), record.get("final")
-        self.entries[trial.number] = Entry(
+        entry = self.entries[trial.number] = Entry(
             trial=live,
             config=record["config"],
             training_id=record["training_id"],
@@ -123,6 +123,9 @@ class Journal:
             curve=[EpochResult(**r) for r in record.get("curve", [])],
             final=Final(**final) if final else None,
         )
+        recorded = record.get("outcome") or ("complete" if final and entry.twin is None else None)
+        if recorded and not trial.state.is_finished():  # cut off between its record and Optuna's
+            self.end(entry, recorded, entry.reason)
 
     def add(self, trial: optuna.Trial, config: NetworkConfig, costs: dict[str, int], seed: int) -> Entry:
         """Describe a new trial."""

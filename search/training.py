@@ -165,6 +165,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "curve": [asdict(result) for result in self.curve],
         }
+        path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
         torch.save(state, part)
         part.replace(path)

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -5,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results.frames import read_run
-from search.candidate import Report, Task
+from search.candidate import Candidate, Report, Task
 from search.engine import Engine
 from search.journal import Entry, Journal, mend
 from search.study import StudyError, read_study
@@ -73,8 +74,6 @@ def test_a_slow_candidate_is_not_trained(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1", "limits.min_throughput=1e12")
     task = engine.next()
     assert isinstance(task, Task)
-    from search.candidate import Candidate
-
     report = Candidate(task).advance()
     assert engine.report(task.number, report) == "stop"
     entry = engine.journal.entries[task.number]
@@ -114,6 +113,33 @@ def test_a_stopped_process_loses_nothing(tiny: Path) -> None:
     assert [r.epoch for r in again.journal.entries[tasks[0].number].curve] == [1, 2, 3, 4]
     assert again.finished
     assert TrialState.RUNNING not in states(again).values()
+
+
+@pytest.mark.parametrize("written", [{"final"}, {"final", "outcome"}])
+def test_a_trial_cut_off_while_its_end_was_recorded_is_not_trained_again(tiny: Path, written: set[str]) -> None:
+    engine = engine_of(tiny, "trials=1")
+    task = engine.next()
+    assert isinstance(task, Task)
+    entry, candidate = engine.journal.entries[task.number], Candidate(task)
+    while not (report := candidate.advance()).last:
+        engine.report(task.number, report)
+    engine.journal.trained(entry, report.epoch)
+    entry.trial.set_user_attr("final", asdict(report.final))
+    if "outcome" in written:
+        entry.trial.set_user_attr("outcome", "complete")
+    again = engine_of(tiny, "trials=1")
+    assert work_off(again) == []
+    assert states(again) == {0: TrialState.COMPLETE}
+    assert again.journal.entries[0].final == report.final
+
+
+def test_checkpoints_of_ended_trials_are_removed(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=4")
+    work_off(engine)
+    folder = read_study(tiny).folder
+    assert list((folder / "checkpoints").iterdir()) == []
+    complete = {f"{e.number}.safetensors" for e in by_outcome(engine, "complete") if e.twin is None}
+    assert {p.name for p in (folder / "weights").iterdir()} == complete
 
 
 def test_an_interrupted_trial_ends_as_it_would_have(tiny: Path, tmp_path: Path) -> None:
