@@ -123,7 +123,7 @@ class Journal:
             curve=[EpochResult(**r) for r in record.get("curve", [])],
             final=Final(**final) if final else None,
         )
-        recorded = record.get("outcome") or ("complete" if final and entry.twin is None else None)
+        recorded: Outcome | None = record.get("outcome") or ("complete" if final and entry.twin is None else None)
         if recorded and not trial.state.is_finished():  # cut off between its record and Optuna's
             self.end(entry, recorded, entry.reason)
 
