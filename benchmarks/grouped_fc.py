@@ -54,7 +54,7 @@ def compare(shape: Shape) -> dict[str, object]:
                 "grouped_conv": lambda: conv2d(image, kernel, bias, groups=groups),
                 "dense": lambda: torch.mm(x, dense),
             },
-            rounds=3,
+            rounds=7,
             min_time=0.05,
         )
     row = {

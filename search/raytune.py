@@ -28,7 +28,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from search.candidate import Candidate, Report  # noqa: E402
+from search.candidate import Candidate, Task  # noqa: E402
 from search.engine import Engine  # noqa: E402
 from search.study import Resources, StudyError  # noqa: E402
 
@@ -64,20 +64,28 @@ class EngineLink:
 
 
 class AskEngine(EngineLink, Searcher):
-    """Gives Tune the engine's next task."""
+    """Gives Tune the engine's next task, and hears of trials that are lost for good.
+
+    Tune calls a scheduler's `on_trial_error` before each retry too, a searcher's `on_trial_complete` only at the end.
+    """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self.engine = engine
+        self.numbers: dict[str, int] = {}
+        self.errors: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         task = self.engine.next()
-        if task == "wait":
-            return None
-        return Searcher.FINISHED if task == "finished" else {"task": task}
+        if isinstance(task, Task):
+            self.numbers[trial_id] = task.number
+            return {"task": task}
+        return None if task == "wait" else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Nothing: the scheduler's calls tell the engine."""
+        number = self.numbers.pop(trial_id, None)
+        if number in self.engine.running:
+            self.engine.fail(number, self.errors.get(trial_id, "its worker ended without a result"))
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the journal holds the state."""
@@ -92,24 +100,22 @@ class AskEngine(EngineLink, Searcher):
 class TellEngine(EngineLink, FIFOScheduler):
     """Passes each report to the engine and its decision to Tune."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, errors: dict[str, str]) -> None:
         super().__init__()
-        self.engine = engine
+        self.engine, self.errors = engine, errors
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         decision = self.engine.report(trial.config["task"].number, result["report"])
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        number, report = trial.config["task"].number, result.get("report")
-        if number in self.engine.running:
-            self.engine.report(number, report or Report(failure="its worker ended without a result"))
+        number = trial.config["task"].number
+        if number in self.engine.running and "report" in result:
+            self.engine.report(number, result["report"])
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        number = trial.config["task"].number
-        if number in self.engine.running:
-            lines = str(trial.get_pickled_error() or "its worker was lost").strip().splitlines()
-            self.engine.fail(number, lines[-1])
+        lines = str(trial.get_error() or "").strip().splitlines()
+        self.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
 
 
 def run(engine: Engine, resources: Resources) -> None:
@@ -123,11 +129,12 @@ def run(engine: Engine, resources: Resources) -> None:
     started = connect(resources)
     try:
         engine.places = min(engine.places, places(resources, ray.cluster_resources()))
+        asking = AskEngine(engine)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(Worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
                 tune_config=tune.TuneConfig(
-                    search_alg=AskEngine(engine), scheduler=TellEngine(engine), num_samples=-1, reuse_actors=True
+                    search_alg=asking, scheduler=TellEngine(engine, asking.errors), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     storage_path=scratch,
@@ -164,6 +171,7 @@ def places(resources: Resources, offered: Mapping[str, float]) -> int:
 def connect(resources: Resources) -> bool:
     """Join the cluster that the study names, or start Ray here; returns whether a connection was made."""
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is retried, or recorded with its reason
     if ray.is_initialized():
         return False
     try:

@@ -93,6 +93,34 @@ def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: sign
     assert after["outcome"].eq("complete").sum() == budget
 
 
+def workers(driver: int) -> list[int]:
+    """Return the Ray workers below a driver process that have run a task."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+
+    def below(pid: int) -> bool:
+        return pid == driver or (pid in parents and below(parents[pid]))
+
+    return [int(pid) for pid, _, args in rows if args.startswith("ray::") and "Agent" not in args and below(int(pid))]
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
+    overrides = ("trials=2", "training.epochs=30", "halving={first_rung: 2, factor: 20}", "resources.concurrent=1")
+    process = start(tiny, *overrides)
+    wait_for(process, tiny, '"epoch":4')
+    found = workers(process.pid)
+    assert found
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    run = read_run(str(run_folder(tiny)))
+    assert not set(run.trials["outcome"]) & {"failed", "running"}
+    for _, curve in run.epochs.groupby("trial"):
+        assert curve["epoch"].tolist() == list(range(1, len(curve) + 1))
+
+
 def test_two_processes_do_not_share_a_run(tiny: Path) -> None:
     process = start(tiny, *LONG)
     wait_for(process, tiny, "curve")
