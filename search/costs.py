@@ -11,8 +11,8 @@ from torch import nn
 from repmlp import build, convert
 from repmlp.networks import NetworkConfig
 
-with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, which torch 2.15 calls deprecated
-    warnings.simplefilter("ignore", FutureWarning)
+with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, which torch calls deprecated
+    warnings.simplefilter("ignore")
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.jit_handles import Handle, addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
 
