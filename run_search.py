@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import pandas as pd
 import typer
 from rich.console import Console
 
@@ -54,7 +55,7 @@ def main(
             show_candidates(chosen, image)
         else:
             search(chosen, image)
-    except (StudyError, DataError, ValueError) as error:
+    except (StudyError, DataError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"the run folder cannot be used: {error}. Name another with runs=FOLDER.")
@@ -63,16 +64,22 @@ def main(
 
 
 def image_of(study: Study) -> Image:
-    """Load the data once and return its channels, size and classes."""
+    """Load the data once and return its channels, size and classes.
+
+    Raises:
+        StudyError: if there are fewer training images than a batch takes.
+    """
     data = load(study.data)
+    if len(data.train) < study.training.batch:
+        raise StudyError(
+            f"training.batch={study.training.batch} exceeds the {len(data.train)} training images; lower it."
+        )
     channels, height, width = data.train.images.shape[1:]
     return channels, (height, width), data.classes
 
 
 def show_candidates(study: Study, image: Image) -> None:
     """Print 20 random candidates with their costs, and which limits they exceed."""
-    import pandas as pd
-
     reference_point(study, image)
     networks = random_networks(study, image)
     rows = []
@@ -84,11 +91,11 @@ def show_candidates(study: Study, image: Image) -> None:
 
 def search(study: Study, image: Image) -> None:
     """Run the study to its end, then print its front and what to type next."""
+    reference = reference_point(study, image)
     study.folder.mkdir(parents=True, exist_ok=True)
     try:
         with held(study.folder / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
             journal = Journal(study)
-            reference = None if journal.reference else reference_point(study, image)
             journal.opened(reference, environment())
             known = len(journal.entries)
             if known:

@@ -14,11 +14,18 @@ DRAWS = 200
 
 
 def random_networks(study: Study, image: Image) -> Iterator[tuple[NetworkConfig, dict[str, int]]]:
-    """Yield networks drawn at random from the study's seed, with their counts; nothing is recorded."""
+    """Yield networks drawn at random from the study's seed, with their counts; nothing is recorded.
+
+    Raises:
+        StudyError: if the space has no network for such images.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     dummy = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.seed))
     while True:
-        config = study.space.suggest(dummy.ask(), *image)
+        try:
+            config = study.space.suggest(dummy.ask(), *image)
+        except ValueError as error:
+            raise StudyError(f"the space has no network for {image[1][0]}x{image[1][1]} images: {error}") from None
         yield config, network_costs(config)
 
 

@@ -87,17 +87,12 @@ class Journal:
                 "take the changes back to continue."
             )
 
-    def opened(self, reference: dict[str, float] | None, environment: dict[str, Any]) -> None:
+    def opened(self, reference: dict[str, float], environment: dict[str, Any]) -> None:
         """Note the hypervolume's reference point, unless one is fixed already, and where the study now runs."""
-        if reference is not None:
+        known = self.optuna.user_attrs
+        if "reference" not in known:
             self.optuna.set_user_attr("reference", reference)
-        known = self.optuna.user_attrs.get("environments", [])
-        self.optuna.set_user_attr("environments", [*known, environment])
-
-    @property
-    def reference(self) -> dict[str, float] | None:
-        """The hypervolume's reference point, if it is fixed."""
-        return self.optuna.user_attrs.get("reference")
+        self.optuna.set_user_attr("environments", [*known.get("environments", []), environment])
 
     def adopt(self, trial: optuna.trial.FrozenTrial) -> None:
         """Read one trial back; one that was cut off before it was described ends as failed."""

@@ -169,8 +169,14 @@ def explain(error: Any) -> str:
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
         return f"unknown key {key}; {hint}"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key + '=' if key else ''}{error['input']!r}: {message}." if key else f"{message}."
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    if error["type"] == "tuple_type":
+        message = "should be a list, such as [1, 2]"
+    elif error["type"].endswith("model_type"):
+        message = "should be a mapping of keys to values"
+    if error["type"] == "value_error" and isinstance(error["input"], Mapping):  # the message names field and value
+        return f"{key}: {message}." if key else f"{message}."
+    return f"{key}={error['input']!r}: {message}."
 
 
 def known_keys(path: Sequence[int | str]) -> list[str]:

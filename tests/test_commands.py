@@ -145,6 +145,7 @@ def test_a_dry_run_costs_candidates_and_writes_nothing(tiny: Path) -> None:
         (["limits.max_params=5"], "Raise the limits or widen the space"),
         (["data.name=cifar10", "data.root=/nowhere"], "data.download=true"),
         (["resources.cpus=1000"], "but Ray offers"),
+        (["training.batch=5000"], "exceeds the 300 training images"),
         (["runs=/proc/none"], "runs=FOLDER"),
     ],
 )
@@ -154,6 +155,7 @@ def test_bad_input_ends_with_one_clear_error(tiny: Path, arguments: list[str], m
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error:") == 1
+    assert arguments[0].startswith("resources") or not run_folder(tiny).exists()
 
 
 def test_a_run_of_another_study_is_refused_and_left_alone(tiny: Path) -> None:

@@ -36,7 +36,9 @@ def test_overrides_go_into_the_study(tiny: Path) -> None:
         ("objectives=[accuracy]", "at least one of throughput, macs, params"),
         ("objectives=[accuracy, speed]", "'speed'"),
         ("sampler=cmaes", "'random', 'tpe' or 'nsga2'"),
-        ("space.kernels=[[2]]", "must be odd"),
+        ("space.kernels=[[2]]", "space: kernel=2 must be odd"),
+        ("space.groups=2", "space.groups=2: should be a list"),
+        ("halving=3", "halving=3: should be a mapping"),
         ("space.channels=[[]]", "channels of stage 1"),
         ("data.flip=true", "mirrors digits"),
         ("name=../up", "name='../up'"),
@@ -66,6 +68,12 @@ def test_limits_that_nothing_keeps_are_found_before_the_search(tiny: Path) -> No
     with pytest.raises(StudyError, match=r"none of 200 .* the least seen are params=") as error:
         reference_point(read_study(tiny, ["limits.max_params=10"]), IMAGE)
     assert "'max_params': 10" in str(error.value)
+
+
+def test_a_space_that_does_not_fit_the_images_is_found_before_the_search(tiny: Path) -> None:
+    study = read_study(tiny, ["space.partitions=[9]", "space.kinds=[repmlp]"])
+    with pytest.raises(StudyError, match=r"no network for 8x8 images: stage1\.partition: none of 9 fits"):
+        reference_point(study, IMAGE)
 
 
 def test_the_reference_is_chance_and_the_limits(tiny: Path) -> None:
