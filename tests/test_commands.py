@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 
 from results.frames import read_run
+from search.locks import held
 from tests.conftest import ROOT
+from tests.driving import engine_of, work_off
 
 
 def command(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -122,11 +124,9 @@ def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
 
 
 def test_two_processes_do_not_share_a_run(tiny: Path) -> None:
-    process = start(tiny, *LONG)
-    wait_for(process, tiny, "curve")
-    second = command("run_search.py", tiny, *LONG)
-    process.kill()
-    process.communicate()
+    run_folder(tiny).mkdir(parents=True)
+    with held(run_folder(tiny) / "lock"):
+        second = command("run_search.py", tiny)
     assert second.returncode == 2
     assert "being run by another process" in second.stderr
 
@@ -160,7 +160,7 @@ def test_bad_input_ends_with_one_clear_error(tiny: Path, arguments: list[str], m
 
 def test_a_run_of_another_study_is_refused_and_left_alone(tiny: Path) -> None:
     folder = run_folder(tiny)
-    assert command("run_search.py", tiny, "trials=1", "training.epochs=1").returncode == 0
+    work_off(engine_of(tiny, "trials=1", "training.epochs=1"))
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
     done = command("run_search.py", tiny, "trials=1", "training.epochs=2")
     assert done.returncode == 2
