@@ -153,7 +153,7 @@ class RepMLP(nn.Module):
     def local_perceptron(self, parts: Tensor) -> Tensor:
         """Sum the branches on the partition map, in channels-last layout both ways.
 
-        Partitions are small and groups narrow, where CPU convolutions are up to 2.5 times as fast so; the hook lays out
+        Partitions are small and groups narrow, where CPU convolutions are faster so; the hook lays out
         the gradient once for all branches instead of once in each.
         """
         parts = parts.contiguous(memory_format=torch.channels_last)

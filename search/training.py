@@ -70,7 +70,8 @@ class Trainer:
         during_batch: makes the context of each batch, such as a device lock.
 
     Raises:
-        DataError: if the data is missing or has fewer images than a batch.
+        DataError: if the data is missing.
+        ValueError: if there are fewer training images than a batch takes.
     """
 
     def __init__(

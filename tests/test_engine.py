@@ -33,6 +33,7 @@ def test_outcomes_are_told_as_what_they_are(tiny: Path) -> None:
     assert stopped
     assert all(told[e.number] is TrialState.COMPLETE and len(e.curve) == 4 for e in complete)
     assert all(told[e.number] is TrialState.PRUNED and len(e.curve) in (1, 2) for e in stopped)
+    assert by_outcome(engine, "infeasible")
     for entry in by_outcome(engine, "infeasible"):
         assert told[entry.number] is TrialState.PRUNED
         assert entry.costs["params"] > 10000
@@ -166,9 +167,11 @@ def test_a_larger_budget_goes_on(tiny: Path) -> None:
 
 def test_duplicates_of_a_running_trial_wait_for_it(tiny: Path) -> None:
     one = ["space.channels=[[4]]", "space.kinds=[repmlp]", "space.partitions=[4]", "space.groups=[1]"]
-    engine = engine_of(tiny, *one, "space.kernels=[[],[3]]", "trials=2", "resources.concurrent=2", *ALL)
+    engine = engine_of(tiny, *one, "space.kernels=[[],[3]]", "trials=3", "resources.concurrent=3", *ALL)
     tasks = [engine.next(), engine.next()]
+    assert engine.next() == "wait"  # the space has two networks, so all further candidates are theirs
     waiting = [e for e in engine.journal.entries.values() if e.twin is not None]
+    assert waiting
     assert all(e.outcome == "running" for e in waiting)
     for task in tasks:
         assert isinstance(task, Task)

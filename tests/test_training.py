@@ -127,3 +127,13 @@ def test_throughput_counts_images_per_second() -> None:
     found = measure(Slow(), (1, 2, 2), MeasureConfig(batch=10, seconds=0.1), "cpu")
     assert 1000 < found.median <= 2000
     assert found.samples >= 10
+
+
+def test_a_conversion_beyond_tolerance_fails_the_trial_and_keeps_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.candidate.TOLERANCE", -1.0)
+    candidate = Candidate(task(tmp_path, measure=None, recipe=RECIPE.model_copy(update={"epochs": 1})))
+    report = candidate.advance()
+    assert report.failure.startswith("Conversion: converted and trained logits differ by")
+    assert not list(tmp_path.rglob("*.safetensors"))
