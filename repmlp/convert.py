@@ -2,18 +2,20 @@
 
 import copy
 from collections import Counter
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from repmlp.block import RepMLP, replace
+from repmlp.block import replace
 from repmlp.merge import fold_bn
 
 
 def convert(model: nn.Module) -> nn.Module:
     """Return a converted copy of `model` in eval mode: every RepMLP is three FC layers and no conv-BN is left.
 
+    Any module with a method `reparameterize()` is converted by it, in place, and taken as it is otherwise.
     Computed in float64 from the running statistics and cast back, so dtype, device and outputs in eval mode are kept.
     Converting a converted model changes nothing; the model given is left as it was.
 
@@ -21,9 +23,9 @@ def convert(model: nn.Module) -> nn.Module:
         ValueError: if torch.fx cannot follow the host's forward pass, which is how its conv-BN pairs are found.
     """
     model = copy.deepcopy(model).eval()
-    for module in model.modules():
-        if isinstance(module, RepMLP):
-            module.reparameterize()
+    for module in list(model.modules()):
+        if is_reparameterizable(module):
+            cast(Any, module).reparameterize()
     fold_host(model)
     return model
 
@@ -49,7 +51,7 @@ def fold_host(model: nn.Module) -> None:
 
 def host_graph(model: nn.Module) -> fx.Graph:
     """Trace the forward pass around the RepMLP blocks."""
-    if isinstance(model, RepMLP):
+    if HostTracer().is_leaf_module(model, ""):
         return fx.Graph()
     try:
         return HostTracer().trace(model)
@@ -61,8 +63,12 @@ def host_graph(model: nn.Module) -> fx.Graph:
 
 
 class HostTracer(fx.Tracer):
-    """A tracer that takes RepMLP blocks as they are."""
+    """A tracer that takes blocks that convert themselves as they are."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Stop at RepMLP blocks, whose forward pass checks sizes."""
-        return isinstance(m, RepMLP) or super().is_leaf_module(m, module_qualified_name)
+        """Stop at blocks, whose forward pass checks sizes."""
+        return is_reparameterizable(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def is_reparameterizable(module: nn.Module) -> bool:
+    return callable(getattr(module, "reparameterize", None))

@@ -2,22 +2,32 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
+from repmlp.baselines import TorchvisionNet, torchvision_network
 from repmlp.cifar import CifarNet, CifarNetwork
 from repmlp.config import from_dict
+from repmlp.pspnet import PSPNet, PSPNetwork
+from repmlp.resnet import ResNet, ResNetNetwork
 
-NetworkConfig = CifarNet
-KINDS: dict[str, type[NetworkConfig]] = {"cifar": CifarNet}
+NetworkConfig = CifarNet | ResNet | PSPNet | TorchvisionNet
+"""Each has `in_channels`, `size`, `classes`, `canonical()` and `deployed()`."""
+BUILDERS: dict[type[NetworkConfig], Callable[..., nn.Module]] = {
+    CifarNet: CifarNetwork,
+    ResNet: ResNetNetwork,
+    PSPNet: PSPNetwork,
+    TorchvisionNet: torchvision_network,
+}
+KINDS: dict[str, type[NetworkConfig]] = {kind.kind: kind for kind in BUILDERS}
 
 
 def build(config: NetworkConfig, deploy: bool = False) -> nn.Module:
     """Return the network of `config` with fresh weights; with `deploy`, in its converted form."""
-    return CifarNetwork(config, deploy)
+    return BUILDERS[type(config)](config, deploy)
 
 
 def config_from_dict(values: Mapping[str, Any]) -> NetworkConfig:
