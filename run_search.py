@@ -70,12 +70,9 @@ def image_of(study: Study) -> Image:
         StudyError: if there are fewer training images than a batch takes.
     """
     data = load(study.data)
-    if len(data.train) < study.training.batch:
-        raise StudyError(
-            f"training.batch={study.training.batch} exceeds the {len(data.train)} training images; lower it."
-        )
-    channels, height, width = data.train.images.shape[1:]
-    return channels, (height, width), data.classes
+    if len(data) < study.training.batch:
+        raise StudyError(f"training.batch={study.training.batch} exceeds the {len(data)} training images; lower it.")
+    return data.channels, data.size, data.classes
 
 
 def show_candidates(study: Study, image: Image) -> None:

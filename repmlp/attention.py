@@ -34,7 +34,7 @@ class GlobalContext(nn.Module):
         hidden = channels // ratio
         self.mask = nn.Conv2d(channels, 1, 1)
         self.transform = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
+            nn.Conv2d(channels, hidden, 1), nn.GroupNorm(1, hidden), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """One candidate on its worker: measured, trained rung by rung, converted and proved equal. Needs no Ray, no Optuna."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from search.costs import input_shape
 from search.data import DataConfig
 from search.locks import DeviceLock
 from search.throughput import MeasureConfig, Throughput, measure
-from search.training import DivergedError, EpochResult, Recipe, Trainer, top_1
+from search.training import DivergedError, EpochResult, Recipe, Trainer
 
 TOLERANCE = 1e-5
-"""Largest difference between converted and trained logits, relative to the largest logit, in float32."""
+"""Largest difference between converted and trained outputs, relative to the largest output, in float32."""
 
 
 class ConversionError(RuntimeError):
@@ -24,7 +24,7 @@ class ConversionError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """All that a worker needs to know of a trial."""
 
     number: int
@@ -48,9 +48,11 @@ class Final:
     """What a trial gave at full budget."""
 
     accuracy: float
-    """Top-1 of the converted network on the validation split, percent."""
+    """Of the converted network on the validation split, percent."""
     conversion_error: float
-    """Largest difference of converted and trained logits on it, relative to the largest logit."""
+    """Largest difference of converted and trained outputs on it, relative to the largest output."""
+    details: dict[str, float] = field(default_factory=dict)
+    """Other scores of the converted network, percent."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ class Candidate:
     The checkpoint stays until whoever gets the last report has recorded it and removes it.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.lock = DeviceLock(task.device)
-        self.unmeasured = task.measure
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.lock = DeviceLock(job.device)
+        self.unmeasured = job.measure
         self.trainer: Trainer | None = None
 
     def advance(self) -> Report:
@@ -92,29 +94,29 @@ class Candidate:
     def measured(self, config: MeasureConfig) -> Throughput:
         """Measure the converted network, alone on its device; fresh weights run as fast as trained ones."""
         self.unmeasured = None
-        network = config_from_dict(self.task.config)
+        network = config_from_dict(self.job.config)
         with self.lock.alone():
-            return measure(build(network, deploy=True), input_shape(network), config, self.task.device)
+            return measure(build(network, deploy=True), input_shape(network), config, self.job.device)
 
     def train(self) -> Report:
         """Train one epoch; after the last, convert, compare and evaluate."""
         if self.trainer is None:
             self.trainer = self.started()
-        trainer, task = self.trainer, self.task
+        trainer, job = self.trainer, self.job
         result = trainer.train_epoch()
-        if result.epoch == task.recipe.epochs:
+        if result.epoch == job.recipe.epochs:
             return Report(epoch=result, final=self.finish(trainer))
-        if result.epoch in task.rungs:
+        if result.epoch in job.rungs:
             trainer.save(self.checkpoint)
         return Report(epoch=result)
 
     def started(self) -> Trainer:
         """Return a new trainer, or the one that the checkpoint holds."""
-        task = self.task
-        torch.set_num_threads(task.threads)
+        job = self.job
+        torch.set_num_threads(job.threads)
         torch.backends.cudnn.allow_tf32 = False  # converted and trained logits are compared in true float32
-        config = config_from_dict(task.config)
-        trainer = Trainer(config, task.data, task.recipe, task.seed, task.device, self.lock.shared)
+        config = config_from_dict(job.config)
+        trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.shared)
         if self.checkpoint.exists():
             trainer.restore(self.checkpoint)
         return trainer
@@ -125,24 +127,22 @@ class Candidate:
         Raises:
             ConversionError: if the logits differ by more than `TOLERANCE`.
         """
-        split = trainer.data.validation
-        trained, converted = (trainer.predict(m, split) for m in (trainer.model, convert(trainer.model)))
-        error = float((trained - converted).abs().max() / trained.abs().max())
+        scores, error = trainer.compare(convert(trainer.model))
         if not error <= TOLERANCE:
             raise ConversionError(
-                f"converted and trained logits differ by {error:.1e} of the largest; at most {TOLERANCE}."
+                f"converted and trained outputs differ by {error:.1e} of the largest; at most {TOLERANCE}."
             )
-        path = Path(self.task.folder) / "weights" / f"{self.task.number}.safetensors"
+        path = Path(self.job.folder) / "weights" / f"{self.job.number}.safetensors"
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
         save_file(trainer.model.state_dict(), part)
         part.replace(path)
-        return Final(accuracy=top_1(converted, split.labels), conversion_error=error)
+        return Final(accuracy=scores.pop("accuracy"), conversion_error=error, details=scores)
 
     @property
     def checkpoint(self) -> Path:
         """Where the task's checkpoint is."""
-        return checkpoint_path(Path(self.task.folder), self.task.number)
+        return checkpoint_path(Path(self.job.folder), self.job.number)
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:

@@ -45,6 +45,7 @@ HANDLES: dict[str, Handle | None] = {
             "aten::dropout_",
             "aten::feature_dropout",
             "aten::gelu",
+            "aten::group_norm",
             "aten::layer_norm",
             "aten::matmul",
             "aten::max_pool2d",

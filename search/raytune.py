@@ -28,7 +28,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from search.candidate import Candidate, Task  # noqa: E402
+from search.candidate import Candidate, Job  # noqa: E402
 from search.engine import Engine  # noqa: E402
 from search.study import Resources, StudyError  # noqa: E402
 
@@ -77,7 +77,7 @@ class AskEngine(EngineLink, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         task = self.engine.next()
-        if isinstance(task, Task):
+        if isinstance(task, Job):
             self.numbers[trial_id] = task.number
             return {"task": task}
         return None if task == "wait" else Searcher.FINISHED

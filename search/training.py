@@ -2,19 +2,22 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.transforms import v2
 
 from repmlp import build
 from repmlp.networks import NetworkConfig
-from search.data import DataConfig, Split, batches, load
+from search.data import DataConfig, Shard, Source, TaskName, load
+from search.tasks import Classification, Recognition, Scores, Segmentation, Task
 
 
 class DivergedError(RuntimeError):
@@ -22,23 +25,47 @@ class DivergedError(RuntimeError):
 
 
 class Recipe(BaseModel):
-    """How every candidate of a study is trained: SGD with momentum and a cosine schedule."""
+    """How every candidate of a study is trained."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(default=9, ge=1)
     batch: int = Field(default=128, ge=2)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
-    """Peak; follows a cosine to 0 step by step."""
+    """Peak; follows `schedule` step by step."""
+    schedule: Literal["cosine", "poly", "step"] = "cosine"
+    """cosine: to 0. poly: (1 - share done)^0.9. step: a tenth at each of `milestones`."""
+    milestones: tuple[float, ...] = (0.6, 0.8667, 0.9667)
+    """Shares of all steps at which the step schedule falls; those of the paper's face recipe."""
     warmup: float = Field(default=0, ge=0)
-    """Epochs of linear increase before the cosine."""
+    """Epochs of linear increase before the schedule begins."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
     nesterov: bool = True
     weight_decay: float = Field(default=5e-4, ge=0)
-    """Not applied to biases and BN."""
+    """Not applied to biases and normalisation."""
+    clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient."""
     label_smoothing: float = Field(default=0, ge=0, lt=1)
+    mixup: float = Field(default=0, ge=0)
+    """alpha of mixup (arXiv 1710.09412), for classification; 0 leaves it out."""
+    margin: float = Field(default=0.35, ge=0)
+    """m of AM-Softmax (arXiv 1801.05599), for recognition."""
+    logit_scale: float = Field(default=30.0, gt=0)
+    """s of AM-Softmax."""
+    fc3_penalty: float = Field(default=0, ge=0)
+    """Factor of `repmlp.penalty.distance_penalty`, which drives far weights of the merged FC3 to zero."""
     bf16: bool = True
     """Mixed precision: bfloat16 products, float32 weights."""
+
+    def share_of_rate(self, done: float) -> float:
+        """Return the share of the peak rate after the share `done` of all steps."""
+        if self.schedule == "poly":
+            return (1 - done) ** 0.9
+        if self.schedule == "step":
+            return 0.1 ** sum(done >= m for m in self.milestones)
+        return 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True)
@@ -48,11 +75,13 @@ class EpochResult:
     epoch: int
     """1 for the first."""
     accuracy: float
-    """Top-1, percent, on the validation split."""
+    """Percent, on the validation split: top-1, identification or mIoU."""
     loss: float
     """Mean training loss."""
     seconds: float
     """Training and evaluation."""
+    details: dict[str, float] = field(default_factory=dict)
+    """Other scores of the task, percent."""
 
 
 class Trainer:
@@ -68,6 +97,7 @@ class Trainer:
         seed: of the initial weights, order and augmentation.
         device: "cpu" or "cuda".
         during_batch: makes the context of each batch, such as a device lock.
+        shard: rank and number of data-parallel workers, whose process group is ready.
 
     Raises:
         DataError: if the data is missing.
@@ -82,25 +112,38 @@ class Trainer:
         seed: int,
         device: str = "cpu",
         during_batch: Callable[[], AbstractContextManager[None]] = nullcontext,
+        shard: Shard = (0, 1),
     ) -> None:
-        self.recipe, self.data_config, self.seed, self.device = recipe, data, seed, device
+        self.recipe, self.seed, self.device, self.shard = recipe, seed, device, shard
         self.data = load(data, device)
-        self.steps = len(self.data.train) // recipe.batch
+        self.steps = len(self.data) // recipe.batch
         if self.steps == 0:
-            raise ValueError(f"training.batch={recipe.batch} exceeds the {len(self.data.train)} training images.")
+            raise ValueError(f"training.batch={recipe.batch} exceeds the {len(self.data)} training images.")
+        if recipe.batch % shard[1]:
+            raise ValueError(f"training.batch={recipe.batch} cannot be shared by {shard[1]} workers evenly.")
         self.during_batch = during_batch
         self.curve: list[EpochResult] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = build(config)
-        self.model = self.model.to(device)
-        decayed = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
-        self.optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov and recipe.momentum > 0,
+            self.model = build(config).to(device)
+            self.task = make_task(data.task, self.data, config.classes, recipe).to(device)
+        self.network = parallel(self.model, device) if shard[1] > 1 else self.model
+        parameters = [*self.model.parameters(), *self.task.parameters()]
+        matrices = [p for p in parameters if p.dim() > 1]
+        others = [p for p in parameters if p.dim() <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(groups, lr=recipe.learning_rate)
+            if recipe.optimizer == "adamw"
+            else torch.optim.SGD(
+                groups,
+                lr=recipe.learning_rate,
+                momentum=recipe.momentum,
+                nesterov=recipe.nesterov and recipe.momentum > 0,
+            )
         )
 
     def learning_rate(self, step: int) -> float:
@@ -109,7 +152,7 @@ class Trainer:
         if step < warmup:
             return self.recipe.learning_rate * (step + 1) / warmup
         done = (step - warmup) / max(1, total - warmup)
-        return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return self.recipe.learning_rate * self.recipe.share_of_rate(done)
 
     def train_epoch(self) -> EpochResult:
         """Train for one epoch and evaluate on the validation split.
@@ -119,50 +162,78 @@ class Trainer:
         """
         start = time.perf_counter()
         epoch = len(self.curve)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        seed = self.seed * 1_000_003 + epoch
+        generator = torch.Generator().manual_seed(seed)
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for index, (images, labels) in enumerate(
-            batches(self.data, self.data_config, self.recipe.batch, generator), start=epoch * self.steps
-        ):
-            with self.during_batch():
-                total += self.step(images, labels, self.learning_rate(index))
+        with torch.random.fork_rng(devices=None if self.device == "cuda" else []):
+            torch.manual_seed(seed)  # of dropout and mixup
+            batches = self.data.batches(self.recipe.batch, generator, self.shard)
+            for index, (images, targets) in enumerate(batches, start=epoch * self.steps):
+                with self.during_batch():
+                    total += self.step(images, targets, self.learning_rate(index))
         loss = float(total) / self.steps
         if not math.isfinite(loss):
             raise DivergedError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower learning rate.")
-        accuracy = self.evaluate(self.model, self.data.validation)
-        self.curve.append(EpochResult(epoch + 1, accuracy, loss, time.perf_counter() - start))
+        scores = self.evaluate(self.model)
+        accuracy = scores.pop("accuracy")
+        self.curve.append(EpochResult(epoch + 1, accuracy, loss, time.perf_counter() - start, scores))
         return self.curve[-1]
 
-    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+    def step(self, images: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
         """Take one step and return the loss, detached."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+        if self.recipe.mixup:
+            images, targets = v2.MixUp(alpha=self.recipe.mixup, num_classes=self.data.classes)(images, targets)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bf16):
-            loss = cross_entropy(self.model(images), labels, label_smoothing=self.recipe.label_smoothing)
+            loss = self.task.loss(self.network(images), targets)
+        objective = loss
+        if self.recipe.fc3_penalty:
+            from repmlp.penalty import distance_penalty
+
+            objective = loss + self.recipe.fc3_penalty * distance_penalty(self.model)
         self.optimizer.zero_grad()
-        loss.backward()
+        objective.backward()
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
         return loss.detach()
 
-    def evaluate(self, model: nn.Module, split: Split) -> float:
-        """Return the top-1 accuracy, in percent, of `model` in eval mode and float32."""
-        return top_1(self.predict(model, split), split.labels)
+    def evaluate(self, model: nn.Module) -> Scores:
+        """Return the scores of `model` on the validation split, in eval mode and float32."""
+        meter = self.task.meter()
+        for (outputs,), targets in self.outputs(model):
+            meter.update(outputs, targets)
+        return meter.compute()
 
-    @torch.inference_mode()
-    def predict(self, model: nn.Module, split: Split) -> Tensor:
-        """Return logits `(N, classes)`."""
-        model.eval()
-        parts = []
-        for images in split.images.split(256):
-            with self.during_batch():
-                parts.append(model(self.data.normalise(images)))
-        return torch.cat(parts)
+    def compare(self, converted: nn.Module) -> tuple[Scores, float]:
+        """Return the scores of a converted network, and how far its outputs are from the trained one's.
+
+        The distance is the largest difference on the validation split, relative to the largest output.
+        """
+        meter = self.task.meter()
+        difference, largest = 0.0, 0.0
+        for (trained, outputs), targets in self.outputs(self.model, converted):
+            meter.update(outputs, targets)
+            difference = max(difference, float((trained - outputs).abs().max()))
+            largest = max(largest, float(trained.abs().max()))
+        return meter.compute(), difference / largest
+
+    def outputs(self, *models: nn.Module) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Yield the outputs of each model for each validation batch, and the targets."""
+        for model in models:
+            model.eval()
+        with torch.inference_mode():
+            for images, targets in self.data.held_out():
+                with self.during_batch():
+                    yield [model(images) for model in models], targets
 
     def save(self, path: Path) -> None:
         """Write a checkpoint whole or not at all."""
         state = {
             "model": self.model.state_dict(),
+            "task": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "curve": [asdict(result) for result in self.curve],
         }
@@ -175,10 +246,22 @@ class Trainer:
         """Go on from a checkpoint."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.curve = [EpochResult(**result) for result in state["curve"]]
 
 
-def top_1(logits: Tensor, labels: Tensor) -> float:
-    """Return the accuracy, in percent, of logits `(N, classes)`."""
-    return 100 * int((logits.argmax(1) == labels).sum()) / len(labels)
+def make_task(name: TaskName, source: Source, outputs: int, recipe: Recipe) -> Task:
+    """Return the task of a source, for a network of so many outputs."""
+    if name == "recognition":
+        return Recognition(source.classes, outputs, recipe.margin, recipe.logit_scale)
+    if name == "segmentation":
+        return Segmentation(source.classes, source.class_names)
+    return Classification(recipe.label_smoothing)
+
+
+def parallel(model: nn.Module, device: str) -> nn.Module:
+    """Return the data-parallel form, whose gradients are means over all workers."""
+    if device == "cuda":
+        return DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model))
+    return DistributedDataParallel(model)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from search.candidate import Candidate, Task
+from search.candidate import Candidate, Job
 from search.draws import Image
 from search.engine import Engine
 from search.journal import Journal
@@ -18,7 +18,7 @@ def engine_of(path: Path, *overrides: str) -> Engine:
     return Engine(study, Journal(study), IMAGE)
 
 
-def work_off(engine: Engine, until: Callable[[Task, int], bool] = lambda _task, _reports: False) -> list[Task]:
+def work_off(engine: Engine, until: Callable[[Job, int], bool] = lambda _task, _reports: False) -> list[Job]:
     """Run tasks one by one; `until` cuts the power before a report of a task reaches the engine."""
     tasks = []
     while not isinstance(task := engine.next(), str):

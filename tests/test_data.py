@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search.data import DataConfig, DataError, augment, batches, load, load_test, stratified
+from search.data import DataConfig, DataError, augment, load, load_test, stratified
 
 
 def test_the_default_digits_need_no_download_and_split_evenly() -> None:
@@ -66,7 +66,7 @@ def test_flipping_and_shifting_do_happen() -> None:
 def test_an_epoch_sees_each_image_at_most_once_and_its_own_label() -> None:
     config = DataConfig(pad=0)
     data = load(config)
-    seen = list(batches(data, config, 500, torch.Generator().manual_seed(1)))
+    seen = list(data.batches(500, torch.Generator().manual_seed(1)))
     assert [len(labels) for _, labels in seen] == [500] * 7
     known = {bytes(i.numpy()): int(y) for i, y in zip(data.normalise(data.train.images), data.train.labels)}
     pairs = [(bytes(i.numpy()), int(y)) for images, labels in seen for i, y in zip(images, labels)]

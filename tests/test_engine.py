@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results.frames import read_run
-from search.candidate import Candidate, Report, Task
+from search.candidate import Candidate, Job, Report
 from search.engine import Engine
 from search.journal import Entry, Journal, mend
 from search.study import StudyError, read_study
@@ -74,7 +74,7 @@ def test_an_exhausted_space_ends_the_search(tiny: Path) -> None:
 def test_a_slow_candidate_is_not_trained(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1", "limits.min_throughput=1e12")
     task = engine.next()
-    assert isinstance(task, Task)
+    assert isinstance(task, Job)
     report = Candidate(task).advance()
     assert engine.report(task.number, report) == "stop"
     entry = engine.journal.entries[task.number]
@@ -120,7 +120,7 @@ def test_a_stopped_process_loses_nothing(tiny: Path) -> None:
 def test_a_trial_cut_off_while_its_end_was_recorded_is_not_trained_again(tiny: Path, written: set[str]) -> None:
     engine = engine_of(tiny, "trials=1")
     task = engine.next()
-    assert isinstance(task, Task)
+    assert isinstance(task, Job)
     entry, candidate = engine.journal.entries[task.number], Candidate(task)
     while not (report := candidate.advance()).last:
         engine.report(task.number, report)
@@ -174,7 +174,7 @@ def test_duplicates_of_a_running_trial_wait_for_it(tiny: Path) -> None:
     assert waiting
     assert all(e.outcome == "running" for e in waiting)
     for task in tasks:
-        assert isinstance(task, Task)
+        assert isinstance(task, Job)
         engine.fail(task.number, "the power went out")
     assert all(e.outcome == "duplicate" for e in waiting)
     assert set(states(engine).values()) == {TrialState.FAIL}
@@ -246,7 +246,7 @@ def test_a_trial_cut_off_before_its_network_was_chosen_is_closed(tiny: Path) -> 
 def test_a_lost_worker_is_a_failure_with_its_reason(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1")
     task = engine.next()
-    assert isinstance(task, Task)
+    assert isinstance(task, Job)
     assert engine.report(task.number, Report(failure="its worker was lost")) == "stop"
     assert engine.journal.entries[0].reason == "its worker was lost"
     assert engine.next() == "finished"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from repmlp import CifarNet, RepMLPBlock, Stage, config_to_dict
-from search.candidate import Candidate, Task
+from search.candidate import Candidate, Job
 from search.data import DataConfig
 from search.throughput import MeasureConfig, measure
 from search.training import DivergedError, Recipe, Trainer
@@ -83,11 +83,11 @@ def test_a_diverging_run_is_an_error() -> None:
         trainer.train_epoch()
 
 
-def task(folder: Path, **changes: object) -> Task:
+def task(folder: Path, **changes: object) -> Job:
     measure = MeasureConfig(batch=8, seconds=0.02)
     fields = {"number": 7, "config": config_to_dict(CONFIG), "seed": 0, "data": DATA, "recipe": RECIPE, "rungs": (1, 3)}
     fields |= {"measure": measure, "device": "cpu", "threads": 1, "folder": str(folder)}
-    return Task(**{**fields, **changes})
+    return Job(**{**fields, **changes})
 
 
 def test_a_candidate_measures_trains_converts_and_keeps_its_weights(tmp_path: Path) -> None:
@@ -135,5 +135,5 @@ def test_a_conversion_beyond_tolerance_fails_the_trial_and_keeps_no_weights(
     monkeypatch.setattr("search.candidate.TOLERANCE", -1.0)
     candidate = Candidate(task(tmp_path, measure=None, recipe=RECIPE.model_copy(update={"epochs": 1})))
     report = candidate.advance()
-    assert report.failure.startswith("Conversion: converted and trained logits differ by")
+    assert report.failure.startswith("Conversion: converted and trained outputs differ by")
     assert not list(tmp_path.rglob("*.safetensors"))

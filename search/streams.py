@@ -1,0 +1,192 @@
+"""Image sets too large to hold: read from files and augmented by worker processes as training goes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from search.data import Batch, DataConfig, DataError, Shard, Size, stratified
+from search.segments import (
+    IGNORED,
+    RandomCrop,
+    ReadPair,
+    Tiles,
+    cityscapes_classes,
+    class_names,
+    list_cityscapes,
+    list_folder,
+)
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Of ImageNet's training images, in 0..255, as everybody normalises with."""
+T = TypeVar("T")
+Example = tuple[Path, Any]
+"""File of an image, and its label or the file of its label map."""
+Transform = Callable[[Any, Any], tuple[Tensor, Tensor]]
+"""From an image `(3, H, W)` and its target to what is stacked into batches: `(k, 3, size, size)` and k targets."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source that reads its images when they are needed; memory is that of the batches under way."""
+
+    config: DataConfig
+    device: str
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    training: Transform
+    evaluation: Transform
+    read: Callable[[Example], tuple[Any, Any]]
+    size: Size
+    classes: int
+    class_names: Sequence[str]
+    channels: int = 3
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def batches(self, batch: int, generator: torch.Generator, shard: Shard = (0, 1)) -> Iterator[Batch]:
+        """Yield one shuffled, augmented epoch; an image's augmentation depends on the epoch and the image alone."""
+        order = torch.randperm(len(self), generator=generator)
+        seed = int(torch.randint(2**31, (), generator=generator))
+        rank, n = shard
+        chosen = order[: len(order) // batch * batch].view(-1, batch)[:, rank::n]
+        yield from self.loaded(Examples(self.train, self.read, self.training, seed), chosen.tolist())
+
+    def held_out(self) -> Iterator[Batch]:
+        """Yield the validation images, 32 at a time."""
+        indices = torch.arange(len(self.validation)).split(32)
+        yield from self.loaded(Examples(self.validation, self.read, self.evaluation, 0), [i.tolist() for i in indices])
+
+    def loaded(self, examples: "Examples", indices: list[list[int]]) -> Iterator[Batch]:
+        """Read the examples of each batch and normalise them on the device."""
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+        loader = DataLoader(
+            examples,
+            batch_sampler=indices,
+            num_workers=self.config.workers,
+            collate_fn=stacked,
+            pin_memory=self.device != "cpu",
+            generator=torch.Generator(),
+        )
+        for images, targets in loader:
+            moved = images.to(self.device, non_blocking=True)
+            yield (moved.float() - mean) / std, targets.to(self.device, non_blocking=True)
+
+
+class Examples(TorchDataset[Batch]):
+    """Examples by index, each augmented from its own seed."""
+
+    def __init__(
+        self, examples: Sequence[Example], read: Callable[[Example], Any], transform: Transform, seed: int
+    ) -> None:
+        self.examples, self.read, self.transform, self.seed = examples, read, transform, seed
+
+    def __getitem__(self, index: int) -> Batch:
+        image, target = self.read(self.examples[index])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + index)
+            return self.transform(image, target)
+
+
+def stacked(examples: list[Batch]) -> Batch:
+    images, targets = zip(*examples, strict=True)
+    return torch.cat(images), torch.cat(targets)
+
+
+def open_stream(config: DataConfig, device: str) -> Stream:
+    """List the files of a streamed set.
+
+    Raises:
+        DataError: if the set is missing or laid out otherwise.
+    """
+    if config.root is None:
+        raise DataError(f"data.name={config.name} needs data.root, the folder it is in; for example data.root=data.")
+    root, size = Path(config.root), config.size or 224
+    if config.name == "imagenet":
+        return open_imagenet(config, device, root, size)
+    if config.name == "cityscapes":
+        names, table = cityscapes_classes()
+        train, validation = cut(list_cityscapes(root), config.validation)
+    else:
+        names = class_names(root)
+        table = [*range(len(names)), *[IGNORED] * (256 - len(names))]
+        train, validation = list_folder(root, "train"), list_folder(root, "val")
+    if config.train_images is not None and config.train_images < len(train):
+        train, _ = cut(train, 1 - config.train_images / len(train))
+    return Stream(
+        config=config,
+        device=device,
+        train=train,
+        validation=validation,
+        training=RandomCrop(config, size),
+        evaluation=Tiles(config, size),
+        read=ReadPair(table),
+        size=(size, size),
+        classes=len(names),
+        class_names=names,
+    )
+
+
+def cut(examples: list[T], share: float) -> tuple[list[T], list[T]]:
+    """Cut a random `share` off, the same each time; both parts keep their order."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
+    taken = set(order[: max(1, round(share * len(examples)))].tolist())
+    return [e for i, e in enumerate(examples) if i not in taken], [examples[i] for i in sorted(taken)]
+
+
+def open_imagenet(config: DataConfig, device: str, root: Path, size: int) -> Stream:
+    """List `root/train/<class>/*`; the validation split is cut from it, and `root/val` is the test."""
+    try:
+        folder = datasets.ImageFolder(root / "train")
+    except FileNotFoundError as error:
+        raise DataError(f"{root / 'train'} is not a folder of class folders with images ({error}).") from None
+    labels, generator = torch.tensor(folder.targets), torch.Generator().manual_seed(0)
+    indices = torch.arange(len(labels))
+    if config.train_images is not None and config.train_images < len(labels):
+        indices, _ = stratified(labels, config.train_images / len(labels), generator)
+    held_out, rest = stratified(labels[indices], config.validation, generator)
+    examples: list[Example] = [(Path(path), label) for path, label in folder.samples]
+    crop: list[Any] = [v2.RandomResizedCrop(size, antialias=True)]
+    if config.flip:
+        crop.append(v2.RandomHorizontalFlip())
+    if config.auto_augment:
+        crop.append(v2.AutoAugment())
+    shorter = round(size * 256 / 224) if size == 224 else size
+    return Stream(
+        config=config,
+        device=device,
+        train=[examples[i] for i in indices[rest].tolist()],
+        validation=[examples[i] for i in indices[held_out].tolist()],
+        training=OneImage(v2.Compose(crop)),
+        evaluation=OneImage(v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(size)])),
+        read=read_labelled,
+        size=(size, size),
+        classes=len(folder.classes),
+        class_names=folder.classes,
+    )
+
+
+class OneImage:
+    """A transform of an image that leaves its label alone."""
+
+    def __init__(self, transform: Callable[[Any], Tensor]) -> None:
+        self.transform = transform
+
+    def __call__(self, image: Tensor, label: int) -> Batch:
+        return self.transform(image).unsqueeze(0), torch.tensor([label])
+
+
+def read_labelled(example: Example) -> tuple[Tensor, int]:
+    """Read an image as uint8 `(3, H, W)`."""
+    path, label = example
+    with Image.open(path) as image:
+        return v2.functional.pil_to_tensor(image.convert("RGB")), label
