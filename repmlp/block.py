@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from repmlp.config import RepMLPBlock, Size
+from repmlp.config import RepMLPBlock, Size, window
 from repmlp.grouped_linear import GroupedLinear
-from repmlp.merge import affine_to_fc, bn_scale_shift, centred, conv_to_fc, fold_bn
+from repmlp.merge import affine_to_conv, affine_to_fc, at_zero, bn_scale_shift, centred, conv_to_fc, fold_bn
 
 
 class ConvBN(nn.Sequential):
@@ -31,13 +32,47 @@ class ConvBN(nn.Sequential):
         return fold_bn(conv.weight, conv.bias, bn)
 
 
+class NamedBranch(nn.Sequential):
+    """A branch of the Local Perceptron beyond a conv-BN; O = C for "identity".
+
+    A chain is zero-padded between its layers, which counts in an average. Its first BN shifts the map before that, so
+    that with its bias it is no convolution at the border, but it is affine and merges into FC3 exactly.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, name: str, groups: int) -> None:
+        size = window(name)
+        layers: list[nn.Module]
+        if name == "identity":
+            layers = [nn.BatchNorm2d(out_channels)]
+        elif name.startswith("1x1-avg"):
+            layers = [
+                ConvBN(in_channels, out_channels, (1, 1), groups),
+                nn.AvgPool2d(size, stride=1, padding=(size[0] // 2, size[1] // 2)),
+                nn.BatchNorm2d(out_channels),
+            ]
+        else:
+            layers = [
+                ConvBN(in_channels, in_channels, (1, 1), groups),
+                ConvBN(in_channels, out_channels, size, groups),
+            ]
+        super().__init__(*layers)
+        self.window = size
+
+    def merged(self, in_channels: int, groups: int, size: Size) -> tuple[Tensor, Tensor]:
+        """Return kernel `(O, C/g, *K)` and bias `(O*h*w,)`, float64, of the branch on partitions of `size`."""
+        branch, device = in_float64(self), next(self.parameters()).device
+        kernel = affine_to_conv(branch, in_channels, groups, self.window, device)
+        return kernel, at_zero(branch, in_channels, size, device)
+
+
 class RepMLP(nn.Module):
     """RepMLP, C -> O channels on maps of one fixed size (RepMLP, Sec. 3.1 and 3.2; conversion Sec. 3.3 and 3.4).
 
     1. Global Perceptron, if there is more than one partition: average-pool each partition, BN, FC1, ReLU, FC2, and
        add the result to every position of its partition.
     2. Partition Perceptron: FC3, grouped, on each partition of h x w positions, then a BN over the O*h*w outputs.
-    3. Local Perceptron: convolutions with BN on each partition, zero-padded at the partition's border, added to 2.
+    3. Local Perceptron: convolutions with BN on each partition, zero-padded at the partition's border, added to 2;
+       also the branches of RepVGG and Diverse Branch Block, by name.
 
     Maps that the partition does not divide are zero-padded below and to the right, and cropped back. `reparameterize`
     folds 3 into 2, and every BN, leaving FC1, FC2 and FC3 with biases. Any affine module `(M, C, h, w) -> (M, O, h, w)`
@@ -90,10 +125,12 @@ class RepMLP(nn.Module):
             self.fc3_bn = nn.BatchNorm2d(out_channels)
         if deploy:
             self.fc3_bn = nn.Identity()
-        branches = {} if deploy else {f"{k[0]}x{k[1]}": k for k in spec.kernels}
-        self.local = nn.ModuleDict(
-            {name: ConvBN(in_channels, out_channels, kernel, spec.groups) for name, kernel in branches.items()}
-        )
+        self.local = nn.ModuleDict()
+        for branch in () if deploy else spec.kernels:
+            if isinstance(branch, str):
+                self.local[branch] = NamedBranch(in_channels, out_channels, branch, spec.groups)
+            else:
+                self.local[f"{branch[0]}x{branch[1]}"] = ConvBN(in_channels, out_channels, branch, spec.groups)
 
     @property
     def converted(self) -> bool:
@@ -107,7 +144,7 @@ class RepMLP(nn.Module):
                 f"RepMLP was built for {self.in_channels} channels on {self.size[0]}x{self.size[1]} maps and was given "
                 f"{channels} channels on {height}x{width}; FC1, FC2 and the partition map are tied to the size."
             )
-        (h, w), (rows, columns) = self.partition, self.grid
+        (h, w), (rows, columns), (height, width) = self.partition, self.grid, self.size
         below, right = rows * h - height, columns * w - width
         if below or right:
             x = F.pad(x, (0, right, 0, below))
@@ -175,21 +212,37 @@ class RepMLP(nn.Module):
         if isinstance(self.fc3_bn, nn.Identity):
             return self.fc3.weight.double(), cast(Tensor, self.fc3.bias).double()
         kernel, bias = fold_bn(self.fc3.weight, None, self.fc3_bn)
-        taps, offsets = self.merged_convs((2 * self.partition[0] - 1, 2 * self.partition[1] - 1))
-        if taps is not None:
-            kernel = kernel + conv_to_fc(taps, self.partition)
-            bias = bias + offsets.repeat_interleave(self.partition[0] * self.partition[1])
+        (h, w), groups, taps = self.partition, self.spec.groups, []
         for branch in self.local.values():
-            if not isinstance(branch, ConvBN):
-                w, b = affine_to_fc(in_float64(branch), self.in_channels, self.spec.groups, self.partition)
-                kernel, bias = kernel + w, bias + b
+            if isinstance(branch, ConvBN):
+                conv, shift = branch.merged()
+                taps.append(conv)
+                bias = bias + shift.repeat_interleave(h * w)
+            elif isinstance(branch, NamedBranch):
+                conv, shift = branch.merged(self.in_channels, groups, (h, w))
+                taps.append(conv)
+                bias = bias + shift
+            else:
+                fc, shift = affine_to_fc(in_float64(branch), self.in_channels, groups, (h, w), kernel.device)
+                kernel, bias = kernel + fc, bias + shift
+        if taps:
+            kernel = kernel + conv_to_fc(sum_of([centred(t, (2 * h - 1, 2 * w - 1)) for t in taps]), (h, w))
         return kernel, bias
 
-    def merged_convs(self, size: Size) -> tuple[Tensor | None, Tensor]:
-        """Sum the conv-BN branches as one kernel `(O, C/g, *size)` and bias `(O,)`; None without any."""
-        merged = [b.merged() for b in self.local.values() if isinstance(b, ConvBN)]
-        if not merged:
-            return None, torch.zeros(())
+    def merged_conv(self, conv: nn.Conv2d, bn: _BatchNorm) -> tuple[Tensor, Tensor]:
+        """Return kernel `(O, C/g, *K)` and bias `(O,)` of FC3's convolution and BN with all branches merged, float64.
+
+        Raises:
+            ValueError: if a branch is not a conv-BN.
+        """
+        others = [name for name, branch in self.local.items() if not isinstance(branch, ConvBN)]
+        if others:
+            raise ValueError(
+                f"the branches {', '.join(others)} do not merge into a convolution (fc3_conv={self.spec.fc3_conv}); "
+                "use conv-BNs alone, or fc3_conv=None."
+            )
+        merged = [fold_bn(conv.weight, None, bn), *(cast(ConvBN, b).merged() for b in self.local.values())]
+        size = max(k.shape[2] for k, _ in merged), max(k.shape[3] for k, _ in merged)
         return sum_of([centred(k, size) for k, _ in merged]), sum_of([b for _, b in merged])
 
     @torch.no_grad()
@@ -203,13 +256,9 @@ class RepMLP(nn.Module):
         if isinstance(self.fc3, GroupedLinear):
             kernel, bias = self.merged_fc3()
         else:
-            size = self.spec.merged_kernel()
-            kernel, bias = fold_bn(self.fc3.weight, None, self.fc3_bn)
-            kernel = centred(kernel, size)
-            taps, offsets = self.merged_convs(size)
-            if taps is not None:
-                kernel, bias = kernel + taps, bias + offsets
-            self.fc3.kernel_size, self.fc3.padding = size, (size[0] // 2, size[1] // 2)
+            kernel, bias = self.merged_conv(self.fc3, self.fc3_bn)
+            height, width = kernel.shape[2:]
+            self.fc3.kernel_size, self.fc3.padding = (height, width), (height // 2, width // 2)
         replace(self.fc3, kernel, bias)
         if self.spec.global_perceptron and not isinstance(self.pool_bn, nn.Identity):
             # FC1 sees each channel P times in a row, so the pooled BN scales its columns in runs of P (Sec. 3.4).

@@ -3,12 +3,16 @@
 The canonical form drops whatever has no effect, so that equal blocks compare equal.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, TypeVar, cast
 
 Size = tuple[int, int]
+Kernel = Size | str
+"""Size of a convolution, or the name of another branch of the Local Perceptron."""
 T = TypeVar("T")
+CHAIN = re.compile(r"1x1-(?:avg)?([1-9]\d*)x([1-9]\d*)")
 
 
 def pair(value: Any, name: str) -> Size:
@@ -36,6 +40,34 @@ def odd_pair(value: Any, name: str) -> Size:
     return kernel
 
 
+def window(kernel: Any) -> Size:
+    """Return the window that a branch of the Local Perceptron sees: a kernel's size, or that in a branch's name.
+
+    Args:
+        kernel: an odd integer or pair; "identity"; "1x1-KxK" or "1x1-avgKxK" with odd K, which may differ.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if not isinstance(kernel, str):
+        return odd_pair(kernel, "kernel")
+    if kernel == "identity":
+        return 1, 1
+    chain = CHAIN.fullmatch(kernel)
+    if chain is None:
+        raise ValueError(
+            f'kernel={kernel!r} must be an odd positive integer or a pair of them, such as 3 or (1, 3), or "identity", '
+            '"1x1-KxK" or "1x1-avgKxK" with odd K, such as "1x1-3x3".'
+        )
+    return odd_pair((int(chain[1]), int(chain[2])), f"K in kernel {kernel!r}")
+
+
+def kernel_fits(kernel: Any, partition: Size) -> bool:
+    """Return whether a kernel, or a branch by name, lies within a partition."""
+    height, width = window(kernel)
+    return height <= partition[0] and width <= partition[1]
+
+
 def positive(value: Any, name: str) -> None:
     """Check that a value is a positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -61,8 +93,12 @@ class RepMLPBlock:
     """(h, w): size of a partition."""
     groups: int = 1
     """g: groups of FC3 and of the Local Perceptron."""
-    kernels: tuple[Size, ...] = ((1, 1), (3, 3), (5, 5))
-    """Local Perceptron kernels, odd, each within the partition; empty for w/o Local (Table 1 B)."""
+    kernels: tuple[Kernel, ...] = ((1, 1), (3, 3), (5, 5))
+    """Local Perceptron kernels, odd, each within the partition; empty for w/o Local (Table 1 B).
+
+    Beside sizes, names of other branches: "identity", a BN alone, for O = C (RepVGG); "1x1-KxK", a 1x1 convolution
+    before the KxK one, and "1x1-avgKxK", a 1x1 convolution before average pooling (Diverse Branch Block).
+    """
     reduction: int = 1
     """Hidden width of the Global Perceptron is C*P / reduction; 1 in the paper's ImageNet and CIFAR networks."""
     global_perceptron: bool = True
@@ -76,15 +112,21 @@ class RepMLPBlock:
         positive(self.reduction, "reduction")
         if isinstance(self.kernels, (int, str)) or not hasattr(self.kernels, "__iter__"):
             raise ValueError(f"kernels={self.kernels!r} must be a list of kernel sizes, such as [1, 3, [1, 5]] or [].")
-        set_(self, "kernels", tuple(odd_pair(k, "kernel") for k in self.kernels))
+        set_(self, "kernels", tuple(k if isinstance(k, str) else odd_pair(k, "kernel") for k in self.kernels))
         for kernel in self.kernels:
-            if kernel[0] > self.partition[0] or kernel[1] > self.partition[1]:
+            if not kernel_fits(kernel, self.partition):
                 raise ValueError(
-                    f"kernel={kernel} exceeds the partition {self.partition}; the Local Perceptron runs inside a "
+                    f"kernel={kernel!r} exceeds the partition {self.partition}; the Local Perceptron runs inside a "
                     "partition, so use a kernel no larger than it."
                 )
         if self.fc3_conv is not None:
             set_(self, "fc3_conv", odd_pair(self.fc3_conv, "fc3_conv"))
+            names = [k for k in self.kernels if isinstance(k, str)]
+            if names:
+                raise ValueError(
+                    f"kernels={names} do not go with fc3_conv={self.fc3_conv}, since a convolution cannot hold such "
+                    "branches exactly at the border; use sizes alone, such as 1 or (1, 3), or fc3_conv=None."
+                )
 
     def grid(self, size: Size) -> Size:
         """Return the number of partitions down and across a map of `size`, counting padded ones."""
@@ -92,8 +134,8 @@ class RepMLPBlock:
 
     def merged_kernel(self) -> Size:
         """Return the kernel that `fc3_conv` and the Local Perceptron merge into."""
-        all_kernels = [*self.kernels, *([self.fc3_conv] if self.fc3_conv else [])]
-        return max(k[0] for k in all_kernels), max(k[1] for k in all_kernels)
+        windows = [window(k) for k in self.kernels] + [self.fc3_conv or (1, 1)]
+        return max(k[0] for k in windows), max(k[1] for k in windows)
 
     def check(self, in_channels: int, out_channels: int, size: Size) -> None:
         """Raise ValueError unless the block fits C -> O channels on maps of `size`."""
@@ -101,6 +143,10 @@ class RepMLPBlock:
         positive(out_channels, "out_channels")
         size = pair(size, "size")
         check_groups(self.groups, in_channels, out_channels)
+        if "identity" in self.kernels and in_channels != out_channels:
+            raise ValueError(
+                f'kernel="identity" needs O = C, and C={in_channels}, O={out_channels}; leave it out or use 1.'
+            )
         if self.partition[0] > size[0] or self.partition[1] > size[1]:
             raise ValueError(f"partition={self.partition} exceeds the map {size}; use at most the map's size.")
         rows, columns = self.grid(size)
@@ -114,7 +160,7 @@ class RepMLPBlock:
         has_global = self.global_perceptron and self.grid(size) != (1, 1)
         return replace(
             self,
-            kernels=tuple(sorted(set(self.kernels))),
+            kernels=tuple(sorted(set(self.kernels), key=lambda k: (isinstance(k, str), k))),
             global_perceptron=has_global,
             reduction=self.reduction if has_global else 1,
         )

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Size = tuple[int, int]
+CHUNK = 2**22
+"""Elements of the basis images that pass through a branch at once."""
 
 
 def bn_scale_shift(bn: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -73,19 +75,57 @@ def centred(kernel: Tensor, size: Size) -> Tensor:
     return F.pad(kernel, (x, x, y, y))
 
 
-def affine_to_fc(branch: Callable[[Tensor], Tensor], channels: int, groups: int, size: Size) -> tuple[Tensor, Tensor]:
+def affine_to_fc(
+    branch: Callable[[Tensor], Tensor],
+    channels: int,
+    groups: int,
+    size: Size,
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor]:
     """Merge any affine map of partitions with group structure: W = f(I) - f(0), b = f(0).
+
+    The images of the basis I pass in chunks, so that without gradients extra memory is about that of the result.
 
     Args:
         branch: maps float64 `(M, C, h, w)` to `(M, O, h, w)`; affine, and output group j reads input group j only.
         channels: C.
         groups: g.
         size: (h, w).
+        device: where `branch` computes.
 
     Returns:
         FC kernel `(O*h*w, (C/g)*h*w)` and bias `(O*h*w,)`.
     """
     n = channels // groups * size[0] * size[1]
-    basis = torch.eye(n, dtype=torch.float64).repeat(1, groups).view(n, channels, *size)
-    bias = branch(torch.zeros_like(basis[:1])).reshape(-1)
-    return (branch(basis).reshape(n, -1) - bias).T, bias
+    bias = at_zero(branch, channels, size, device)
+    rows = []
+    for hot in torch.arange(n, device=device).split(max(1, CHUNK // (n * groups))):
+        basis = F.one_hot(hot, n).double().repeat(1, groups).view(-1, channels, *size)
+        rows.append(branch(basis).flatten(1) - bias)
+    return torch.cat(rows).T, bias
+
+
+def at_zero(branch: Callable[[Tensor], Tensor], channels: int, size: Size, device: torch.device | None) -> Tensor:
+    """Return what `branch` makes of a partition of zeros, `(O*h*w,)`: the bias of an affine map."""
+    return branch(torch.zeros(1, channels, *size, dtype=torch.float64, device=device)).flatten()
+
+
+def affine_to_conv(
+    branch: Callable[[Tensor], Tensor], channels: int, groups: int, kernel: Size, device: torch.device | None = None
+) -> Tensor:
+    """Return the kernel `(O, C/g, *kernel)` of an affine map whose linear part is a stride-1, zero-padded convolution.
+
+    Its taps are the response to an impulse, f(I) - f(0), in reverse order. `affine_to_fc` needs h*w times as many
+    images, for what `conv_to_fc` makes of this kernel.
+
+    Args:
+        branch: maps float64 `(M, C, *kernel)` to `(M, O, *kernel)`; output group j reads input group j only.
+        channels: C.
+        groups: g.
+        kernel: window of the convolution, odd.
+        device: where `branch` computes.
+    """
+    impulses = torch.eye(channels // groups, dtype=torch.float64, device=device).repeat(1, groups)
+    images = centred(impulses[:, :, None, None], kernel)
+    response = (branch(images).flatten(1) - at_zero(branch, channels, kernel, device)).view(len(images), -1, *kernel)
+    return response.transpose(0, 1).flip(2, 3)

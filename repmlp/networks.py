@@ -11,15 +11,21 @@ from torch import nn
 from repmlp.baselines import TorchvisionNet, torchvision_network
 from repmlp.cifar import CifarNet, CifarNetwork
 from repmlp.config import from_dict
+from repmlp.mixer import MixerNet, MixerNetwork
+from repmlp.mobilefacenet import MobileFaceNet, MobileFaceNetwork
 from repmlp.pspnet import PSPNet, PSPNetwork
+from repmlp.repmlpnet import RepMLPNet, RepMLPNetwork
 from repmlp.resnet import ResNet, ResNetNetwork
 
-NetworkConfig = CifarNet | ResNet | PSPNet | TorchvisionNet
+NetworkConfig = CifarNet | ResNet | PSPNet | RepMLPNet | MixerNet | MobileFaceNet | TorchvisionNet
 """Each has `in_channels`, `size`, `classes`, `canonical()` and `deployed()`."""
 BUILDERS: dict[type[NetworkConfig], Callable[..., nn.Module]] = {
     CifarNet: CifarNetwork,
     ResNet: ResNetNetwork,
     PSPNet: PSPNetwork,
+    RepMLPNet: RepMLPNetwork,
+    MixerNet: MixerNetwork,
+    MobileFaceNet: MobileFaceNetwork,
     TorchvisionNet: torchvision_network,
 }
 KINDS: dict[str, type[NetworkConfig]] = {kind.kind: kind for kind in BUILDERS}

@@ -6,6 +6,7 @@ from typing import Any
 from repmlp.baselines import TorchvisionNet
 from repmlp.cifar import TABLE_1
 from repmlp.config import RepMLPBlock
+from repmlp.mobilefacenet import MobileFaceNet
 from repmlp.networks import NetworkConfig
 from repmlp.pspnet import pspnet
 from repmlp.resnet import face_resnet, resnet
@@ -71,6 +72,7 @@ TABLES: dict[int, dict[str, NetworkConfig]] = {
         "EfficientNet-B3 300": TorchvisionNet(name="efficientnet_b3", size=(300, 300)),
     },
     5: {
+        "MobileFaceNet": MobileFaceNet(),
         "FaceResNet": face_resnet(),
         "RepMLP-FaceRes": face_resnet({name: face_stage() for name in ("c2", "c3", "c4")}),
     },

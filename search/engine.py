@@ -133,6 +133,8 @@ class Engine:
             device=study.resources.device,
             threads=max(1, int(study.resources.cpus)),
             folder=str(study.folder.resolve()),
+            workers=study.resources.workers,
+            gpus=study.resources.gpus,
         )
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:

@@ -7,16 +7,48 @@ validation, the second in the test.
 
 import csv
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.io import decode_image
 from torchvision.transforms import v2
 
 from search.data import DataConfig, DataError, Dataset, Split, statistics, stratified
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
 """Roles of held-out pictures, whose targets are `(identity, role)`: enrolled, to be identified, never learned."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What `split.csv` lists. People of the training pictures are numbered first, by name."""
+
+    files: list[Path]
+    identities: Tensor
+    """`(N,)`, int64."""
+    splits: Tensor
+    """`(N,)`: 0 for train, 1 for test, 2 for unseen."""
+    known: int
+    """Number of people that are learned."""
+
+    def of(self, split: int) -> Tensor:
+        """Return the indices of a split."""
+        return (self.splits == split).nonzero().flatten()
+
+    def validation(self, share: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the indices of gallery, probes (a share of each person's training pictures) and unseen people."""
+        train = self.of(0)
+        held_out, rest = stratified(self.identities[train], share, torch.Generator().manual_seed(0))
+        return train[rest], train[held_out], self.unseen_half(0)
+
+    def unseen_half(self, half: int) -> Tensor:
+        """Return the indices of the first or second half of the unseen people."""
+        people = self.identities[self.of(2)].unique()
+        mine = people[: len(people) // 2] if half == 0 else people[len(people) // 2 :]
+        return torch.isin(self.identities, mine).nonzero().flatten()
 
 
 @functools.lru_cache(maxsize=2)
@@ -26,46 +58,33 @@ def load_faces(config: DataConfig, device: str = "cpu") -> Dataset:
     Raises:
         DataError: if `split.csv` is missing or lacks training or unseen people.
     """
-    images, identities, splits = read_faces(config)
-    chosen = (splits == 0).nonzero().flatten()
-    held_out, rest = stratified(identities[chosen], config.validation, torch.Generator().manual_seed(0))
-    gallery, probes = chosen[rest], chosen[held_out]
-    train = Split(images[gallery].to(device), identities[gallery].to(device))
-    validation = roles(images, identities, gallery, probes, unseen_half(identities, splits, 0))
-    return Dataset(
-        config,
-        train,
-        Split(validation.images.to(device), validation.labels.to(device)),
-        int(identities[chosen].max()) + 1,
-        *statistics(train.images),
-    )
+    faces = list_faces(config)
+    parts = faces.validation(config.validation)
+    held_out = with_roles(faces, parts, config.size)
+    train = Split(held_out.images[: len(parts[0])].to(device), faces.identities[parts[0]].to(device))
+    validation = Split(held_out.images.to(device), held_out.labels.to(device))
+    return Dataset(config, train, validation, faces.known, *statistics(train.images))
 
 
 def load_test_faces(config: DataConfig) -> Split:
     """Read the test: the training pictures as gallery, the test pictures, and the other half of the unseen people."""
-    images, identities, splits = read_faces(config)
-    gallery, probes = ((splits == number).nonzero().flatten() for number in (0, 1))
-    return roles(images, identities, gallery, probes, unseen_half(identities, splits, 1))
+    faces = list_faces(config)
+    return with_roles(faces, (faces.of(0), faces.of(1), faces.unseen_half(1)), config.size)
 
 
-def roles(images: Tensor, identities: Tensor, gallery: Tensor, probes: Tensor, unseen: Tensor) -> Split:
-    """Return the pictures of each role with their targets `(N, 2)`."""
-    parts = ((gallery, GALLERY), (probes, PROBE), (unseen, UNSEEN))
-    targets = [torch.stack([identities[i], torch.full_like(i, role)], 1) for i, role in parts]
-    return Split(images[torch.cat([gallery, probes, unseen])], torch.cat(targets))
+def with_roles(faces: Faces, parts: Sequence[Tensor], size: int | None) -> Split:
+    """Read the pictures of gallery, probes and unseen people, with targets (identity, role), `(N, 2)`."""
+    chosen = torch.cat(list(parts))
+    roles = torch.cat([torch.full_like(part, role) for part, role in zip(parts, (GALLERY, PROBE, UNSEEN), strict=True)])
+    images = torch.stack([picture(faces.files[i], size) for i in chosen.tolist()])
+    return Split(images, torch.stack([faces.identities[chosen], roles], 1))
 
 
-def unseen_half(identities: Tensor, splits: Tensor, half: int) -> Tensor:
-    """Return the pictures of the first or second half of the unseen people, as indices."""
-    people = identities[splits == 2].unique()
-    mine = people[: len(people) // 2] if half == 0 else people[len(people) // 2 :]
-    return torch.isin(identities, mine).nonzero().flatten()
+def list_faces(config: DataConfig) -> Faces:
+    """Read `split.csv`.
 
-
-def read_faces(config: DataConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Return uint8 images `(N, 1, H, W)` or `(N, 3, H, W)`, identities `(N,)` and splits `(N,)` (0, 1, 2 as listed).
-
-    People of the training pictures are numbered first, by name.
+    Raises:
+        DataError: if it is missing, malformed, or lacks training or unseen people.
     """
     if config.root is None:
         raise DataError("data.name=face_folder needs data.root, the folder with split.csv and the pictures.")
@@ -76,31 +95,27 @@ def read_faces(config: DataConfig) -> tuple[Tensor, Tensor, Tensor]:
     except (OSError, KeyError) as error:
         raise DataError(f"{root}/split.csv must list file, identity and split of each picture ({error!r}).") from None
     names = {"train": 0, "test": 1, "unseen": 2}
-    wrong = {split for *_, split in rows} - set(names)
-    if wrong or not {"train", "unseen"} <= {split for *_, split in rows}:
+    present = {split for *_, split in rows}
+    if not present <= set(names) or not {"train", "unseen"} <= present:
         raise DataError(f"{root}/split.csv: split must be train, test or unseen, with train and unseen present.")
     known = sorted({person for _, person, split in rows if split == "train"})
     others = sorted({person for _, person, _ in rows} - set(known))
     number = {person: i for i, person in enumerate([*known, *others])}
-    fit = v2.Compose([v2.Resize(config.size, antialias=True), v2.CenterCrop(config.size)]) if config.size else None
-    images = [picture(root / file) for file, _, _ in rows]
-    if fit is not None:
-        images = [fit(image) for image in images]
-    return (
-        torch.stack(images),
-        torch.tensor([number[person] for _, person, _ in rows]),
-        torch.tensor([names[split] for *_, split in rows]),
+    return Faces(
+        files=[root / file for file, *_ in rows],
+        identities=torch.tensor([number[person] for _, person, _ in rows]),
+        splits=torch.tensor([names[split] for *_, split in rows]),
+        known=len(known),
     )
 
 
-def picture(path: Path) -> Tensor:
-    """Read one picture, grey or RGB as it is stored."""
-    from torchvision.io import decode_image
-
+def picture(path: Path, size: int | None) -> Tensor:
+    """Read one picture `(C, H, W)`, grey or RGB as it is stored, centre-cropped at `size`."""
     try:
-        return decode_image(str(path))
+        image = decode_image(str(path))
     except RuntimeError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    return image if size is None else v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
 
 
 def pairs(identities: Tensor, most: int = 3000) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,20 +30,32 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from search.candidate import Candidate, Job  # noqa: E402
 from search.engine import Engine  # noqa: E402
+from search.raytrain import Team  # noqa: E402
 from search.study import Resources, StudyError  # noqa: E402
 
 
 class Worker(tune.Trainable):
     """A candidate on a Ray worker; one actor serves trial after trial."""
 
+    candidate: Candidate | Team
+
     def setup(self, config: dict[str, Any]) -> None:
-        self.candidate = Candidate(config["task"])
+        job: Job = config["job"]
+        if job.workers > 1:
+            self.candidate = Team(job)
+        else:
+            self.candidate = Candidate(job)
+
+    def cleanup(self) -> None:
+        if isinstance(self.candidate, Team):
+            self.candidate.close()
 
     def step(self) -> dict[str, Any]:
         report = self.candidate.advance()
         return {"report": report, "done": report.last}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
         self.setup(new_config)
         return True
 
@@ -76,11 +88,11 @@ class AskEngine(EngineLink, Searcher):
         self.errors: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        task = self.engine.next()
-        if isinstance(task, Job):
-            self.numbers[trial_id] = task.number
-            return {"task": task}
-        return None if task == "wait" else Searcher.FINISHED
+        job = self.engine.next()
+        if isinstance(job, Job):
+            self.numbers[trial_id] = job.number
+            return {"job": job}
+        return None if job == "wait" else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         number = self.numbers.pop(trial_id, None)
@@ -105,11 +117,11 @@ class TellEngine(EngineLink, FIFOScheduler):
         self.engine, self.errors = engine, errors
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        decision = self.engine.report(trial.config["task"].number, result["report"])
+        decision = self.engine.report(trial.config["job"].number, result["report"])
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        number = trial.config["task"].number
+        number = trial.config["job"].number
         if number in self.engine.running and "report" in result:
             self.engine.report(number, result["report"])
 
@@ -132,7 +144,7 @@ def run(engine: Engine, resources: Resources) -> None:
         asking = AskEngine(engine)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(Worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+                tune.with_resources(Worker, held_by_trial(resources)),
                 tune_config=tune.TuneConfig(
                     search_alg=asking, scheduler=TellEngine(engine, asking.errors), num_samples=-1, reuse_actors=True
                 ),
@@ -150,6 +162,13 @@ def run(engine: Engine, resources: Resources) -> None:
             ray.shutdown()
 
 
+def held_by_trial(resources: Resources) -> dict[str, float]:
+    """Return what Tune reserves for a trial; for a group of workers, which Ray Train places, just not nothing."""
+    if resources.workers > 1:
+        return {"memory": 1}
+    return {"cpu": resources.cpus, "gpu": resources.gpus}
+
+
 def places(resources: Resources, offered: Mapping[str, float]) -> int:
     """Return how many trials the cluster can hold at once.
 
@@ -158,13 +177,15 @@ def places(resources: Resources, offered: Mapping[str, float]) -> int:
     """
     held = []
     for name, kind, wanted in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
-        if wanted > offered.get(kind, 0):
+        there = offered.get(kind, 0)
+        if wanted * resources.workers > there:
+            each = f" for each of {resources.workers} workers" if resources.workers > 1 else " for a trial"
             raise StudyError(
-                f"resources.{name}={wanted:g} for a trial, but Ray offers {offered.get(kind, 0):g} {kind}s; "
-                f"ask for no more, such as resources.{name}={offered.get(kind, 0):g}."
+                f"resources.{name}={wanted:g}{each}, but Ray offers {there:g} {kind}s; "
+                f"ask for no more, such as resources.{name}={there / resources.workers:g}."
             )
         if wanted:
-            held.append(int(offered[kind] / wanted))
+            held.append(int(there / (wanted * resources.workers)))
     return min(held)
 
 

@@ -14,6 +14,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from search.data import Batch, DataConfig, DataError, Shard, Size, stratified
+from search.faces import GALLERY, PROBE, UNSEEN, list_faces
 from search.segments import (
     IGNORED,
     RandomCrop,
@@ -111,8 +112,12 @@ def open_stream(config: DataConfig, device: str) -> Stream:
     if config.root is None:
         raise DataError(f"data.name={config.name} needs data.root, the folder it is in; for example data.root=data.")
     root, size = Path(config.root), config.size or 224
-    if config.name == "imagenet":
-        return open_imagenet(config, device, root, size)
+    if config.name in ("imagenet", "image_folder"):
+        return open_folder(config, device, root, size)
+    if config.name == "face_folder":
+        return open_faces(config, device, size)
+    if config.name not in ("cityscapes", "segmentation_folder"):
+        raise DataError(f"data.name={config.name} is small and cannot be streamed; leave data.stream=false.")
     if config.name == "cityscapes":
         names, table = cityscapes_classes()
         train, validation = cut(list_cityscapes(root), config.validation)
@@ -143,7 +148,7 @@ def cut(examples: list[T], share: float) -> tuple[list[T], list[T]]:
     return [e for i, e in enumerate(examples) if i not in taken], [examples[i] for i in sorted(taken)]
 
 
-def open_imagenet(config: DataConfig, device: str, root: Path, size: int) -> Stream:
+def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Stream:
     """List `root/train/<class>/*`; the validation split is cut from it, and `root/val` is the test."""
     try:
         folder = datasets.ImageFolder(root / "train")
@@ -155,19 +160,13 @@ def open_imagenet(config: DataConfig, device: str, root: Path, size: int) -> Str
         indices, _ = stratified(labels, config.train_images / len(labels), generator)
     held_out, rest = stratified(labels[indices], config.validation, generator)
     examples: list[Example] = [(Path(path), label) for path, label in folder.samples]
-    crop: list[Any] = [v2.RandomResizedCrop(size, antialias=True)]
-    if config.flip:
-        crop.append(v2.RandomHorizontalFlip())
-    if config.auto_augment:
-        crop.append(v2.AutoAugment())
-    shorter = round(size * 256 / 224) if size == 224 else size
     return Stream(
         config=config,
         device=device,
         train=[examples[i] for i in indices[rest].tolist()],
         validation=[examples[i] for i in indices[held_out].tolist()],
-        training=OneImage(v2.Compose(crop)),
-        evaluation=OneImage(v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(size)])),
+        training=OneImage(random_crop(config, size)),
+        evaluation=OneImage(centre_crop(size)),
         read=read_labelled,
         size=(size, size),
         classes=len(folder.classes),
@@ -175,17 +174,59 @@ def open_imagenet(config: DataConfig, device: str, root: Path, size: int) -> Str
     )
 
 
+def open_faces(config: DataConfig, device: str, size: int) -> Stream:
+    """List the faces of `split.csv`; held-out targets are (identity, role), as in `search.faces`."""
+    faces = list_faces(config)
+    gallery, probes, unseen = faces.validation(config.validation)
+    roles = [(GALLERY, gallery), (PROBE, probes), (UNSEEN, unseen)]
+    return Stream(
+        config=config,
+        device=device,
+        train=[(faces.files[i], int(faces.identities[i])) for i in gallery.tolist()],
+        validation=[(faces.files[i], (int(faces.identities[i]), role)) for role, part in roles for i in part.tolist()],
+        training=OneImage(aligned_crop(config, size)),
+        evaluation=OneImage(centre_crop(size)),
+        read=read_labelled,
+        size=(size, size),
+        classes=faces.known,
+        class_names=(),
+    )
+
+
+def random_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
+    """Return ImageNet's augmentation: a crop of random area and shape, mirroring, AutoAugment."""
+    steps: list[Any] = [v2.RandomResizedCrop(size, antialias=True)]
+    if config.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if config.auto_augment:
+        steps.append(v2.AutoAugment())
+    return v2.Compose(steps)
+
+
+def aligned_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
+    """Return the augmentation of aligned faces: a padded shift and mirroring."""
+    steps: list[Any] = [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.RandomCrop(size, config.pad)]
+    if config.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    return v2.Compose(steps)
+
+
+def centre_crop(size: int) -> Callable[[Tensor], Tensor]:
+    """Return the evaluation's crop: for 224 pixels out of 256, else the whole."""
+    return v2.Compose([v2.Resize(256 if size == 224 else size, antialias=True), v2.CenterCrop(size)])
+
+
 class OneImage:
-    """A transform of an image that leaves its label alone."""
+    """A transform of an image that leaves its label, or (identity, role), alone."""
 
     def __init__(self, transform: Callable[[Any], Tensor]) -> None:
         self.transform = transform
 
-    def __call__(self, image: Tensor, label: int) -> Batch:
+    def __call__(self, image: Tensor, label: int | tuple[int, int]) -> Batch:
         return self.transform(image).unsqueeze(0), torch.tensor([label])
 
 
-def read_labelled(example: Example) -> tuple[Tensor, int]:
+def read_labelled(example: Example) -> tuple[Tensor, Any]:
     """Read an image as uint8 `(3, H, W)`."""
     path, label = example
     with Image.open(path) as image:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from search.data import DataConfig
 from search.throughput import MeasureConfig
 from search.training import Recipe
+from spaces.catalogue import SPACES, Space
 from spaces.cifar_mlp import CifarMLPSpace
 
 Objective = Literal["accuracy", "throughput", "macs", "params"]
@@ -77,6 +78,8 @@ class Resources(BaseModel):
     """CPUs a trial; it runs as many threads."""
     gpus: float = Field(default=0, ge=0)
     """GPUs a trial; a fraction lets several share one. 0 trains on the CPU."""
+    workers: int = Field(default=1, ge=1)
+    """Data-parallel workers a trial, each with `cpus` and `gpus`; they share `training.batch`."""
     address: str | None = None
     """Address of a running Ray cluster; None starts Ray here."""
 
@@ -92,7 +95,8 @@ class Study(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Names the run folder."""
-    space: CifarMLPSpace = CifarMLPSpace()
+    space: Annotated[Space, Field(discriminator="name")] = CifarMLPSpace()
+    """Chosen by its `name`; `python run_search.py --spaces` lists them."""
     data: DataConfig = DataConfig()
     training: Recipe = Recipe()
     trials: int = Field(default=20, ge=1)
@@ -163,7 +167,10 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 def explain(error: Any) -> str:
     """Turn one of pydantic's errors into a phrase: key, value, rule, and for an unknown key the nearest known one."""
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(without_tag(error["loc"]))
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        given = f"{key}.name={error['ctx']['tag']!r}" if "tag" in error["ctx"] else f"{key}.name is missing: it"
+        return f"{given} must be one of {', '.join(SPACES)}."
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = known_keys(error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -172,11 +179,17 @@ def explain(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     if error["type"] == "tuple_type":
         message = "should be a list, such as [1, 2]"
-    elif error["type"].endswith("model_type"):
+    elif error["type"].endswith(("model_type", "model_attributes_type")):
         message = "should be a mapping of keys to values"
     if error["type"] == "value_error" and isinstance(error["input"], Mapping):  # the message names field and value
         return f"{key}: {message}." if key else f"{message}."
     return f"{key}={error['input']!r}: {message}."
+
+
+def without_tag(path: Sequence[int | str]) -> list[str]:
+    """Return a place in a study as it is written there: pydantic puts the name of a space behind `space`."""
+    names = [str(name) for name in path]
+    return names[:1] + names[2:] if names[:1] == ["space"] else names
 
 
 def known_keys(path: Sequence[int | str]) -> list[str]:
@@ -184,7 +197,8 @@ def known_keys(path: Sequence[int | str]) -> list[str]:
     schema: Any = Study.model_json_schema()
     part = schema
     for name in path:
-        part = part.get("properties", {}).get(str(name), {})
+        tags = part.get("discriminator", {}).get("mapping", {})
+        part = {"$ref": tags[name]} if name in tags else part.get("properties", {}).get(str(name), {})
         for option in [part, *part.get("anyOf", [])]:
             if "$ref" in option:
                 part = schema["$defs"][option["$ref"].rpartition("/")[2]]

@@ -11,11 +11,13 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.distributed import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
 from repmlp import build
 from repmlp.networks import NetworkConfig
+from repmlp.penalty import distance_penalty
 from search.data import DataConfig, Shard, Source, TaskName, load
 from search.tasks import Classification, Recognition, Scores, Segmentation, Task
 
@@ -127,8 +129,9 @@ class Trainer:
             torch.manual_seed(seed)
             self.model = build(config).to(device)
             self.task = make_task(data.task, self.data, config.classes, recipe).to(device)
-        self.network = parallel(self.model, device) if shard[1] > 1 else self.model
-        parameters = [*self.model.parameters(), *self.task.parameters()]
+        objective = Objective(self.model, self.task, recipe.fc3_penalty)
+        self.objective = parallel(objective, device) if shard[1] > 1 else objective
+        parameters = list(objective.parameters())
         matrices = [p for p in parameters if p.dim() > 1]
         others = [p for p in parameters if p.dim() <= 1]
         groups = [
@@ -167,15 +170,17 @@ class Trainer:
         self.model.train()
         total = torch.zeros((), device=self.device)
         with torch.random.fork_rng(devices=None if self.device == "cuda" else []):
-            torch.manual_seed(seed)  # of dropout and mixup
+            torch.manual_seed(seed + self.shard[0])  # of dropout and mixup
             batches = self.data.batches(self.recipe.batch, generator, self.shard)
             for index, (images, targets) in enumerate(batches, start=epoch * self.steps):
                 with self.during_batch():
                     total += self.step(images, targets, self.learning_rate(index))
-        loss = float(total) / self.steps
+        if self.shard[1] > 1:
+            all_reduce(total)
+        loss = float(total) / self.steps / self.shard[1]
         if not math.isfinite(loss):
             raise DivergedError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower learning rate.")
-        scores = self.evaluate(self.model)
+        scores = self.evaluate(self.model) if self.shard[0] == 0 else {"accuracy": math.nan}
         accuracy = scores.pop("accuracy")
         self.curve.append(EpochResult(epoch + 1, accuracy, loss, time.perf_counter() - start, scores))
         return self.curve[-1]
@@ -187,12 +192,7 @@ class Trainer:
         if self.recipe.mixup:
             images, targets = v2.MixUp(alpha=self.recipe.mixup, num_classes=self.data.classes)(images, targets)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bf16):
-            loss = self.task.loss(self.network(images), targets)
-        objective = loss
-        if self.recipe.fc3_penalty:
-            from repmlp.penalty import distance_penalty
-
-            objective = loss + self.recipe.fc3_penalty * distance_penalty(self.model)
+            loss, objective = self.objective(images, targets)
         self.optimizer.zero_grad()
         objective.backward()
         if self.recipe.clip is not None:
@@ -251,6 +251,21 @@ class Trainer:
         self.curve = [EpochResult(**result) for result in state["curve"]]
 
 
+class Objective(nn.Module):
+    """Network, task and penalty as one module, which data-parallel training needs to see whole."""
+
+    def __init__(self, model: nn.Module, task: Task, fc3_penalty: float) -> None:
+        super().__init__()
+        self.model, self.task, self.fc3_penalty = model, task, fc3_penalty
+
+    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the task's loss, and what is minimised."""
+        loss = self.task.loss(self.model(images), targets)
+        if not self.fc3_penalty:
+            return loss, loss
+        return loss, loss + self.fc3_penalty * distance_penalty(self.model)
+
+
 def make_task(name: TaskName, source: Source, outputs: int, recipe: Recipe) -> Task:
     """Return the task of a source, for a network of so many outputs."""
     if name == "recognition":
@@ -263,5 +278,5 @@ def make_task(name: TaskName, source: Source, outputs: int, recipe: Recipe) -> T
 def parallel(model: nn.Module, device: str) -> nn.Module:
     """Return the data-parallel form, whose gradients are means over all workers."""
     if device == "cuda":
-        return DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model))
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model)

@@ -180,7 +180,7 @@ def test_the_papers_table_matches_cell_by_cell() -> None:
 
 @pytest.mark.parametrize("style", ["table", "csv", "md", "latex"])
 def test_every_format_holds_the_table(style: str) -> None:
-    done = command("analyze.py", "paper", "--format", style)
+    done = command("analyze.py", "paper", "--table", 1, "--format", style)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("conv9") == 2
     assert ("22,414,426" if style != "csv" else "22414426") in done.stdout
@@ -208,3 +208,13 @@ def test_one_candidate_needs_neither_ray_nor_optuna() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ})
     assert done.returncode == 0, done.stderr
+
+
+def test_a_trial_can_be_trained_data_parallel_by_two_workers(tiny: Path) -> None:
+    result = command("run_search.py", tiny, "trials=2", "training.batch=24", "resources.workers=2")
+    assert result.returncode == 0, result.stderr
+    run = read_run(str(run_folder(tiny)))
+    done = run.trials[run.trials["outcome"] == "complete"]
+    assert len(done) >= 1
+    assert done["throughput"].notna().all()
+    assert list(run.epochs[run.epochs["trial"] == done.index[0]]["epoch"]) == [1, 2, 3, 4]

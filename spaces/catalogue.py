@@ -1,0 +1,31 @@
+"""All spaces by name, and what each offers."""
+
+import inspect
+from dataclasses import fields
+from typing import get_args
+
+from spaces.cifar_mlp import CifarMLPSpace
+from spaces.mixer import MixerSpace
+from spaces.repmlpnet import RepMLPNetSpace
+from spaces.resnet import FaceResNetSpace, PSPNetSpace, ResNet50Space, ResNetSmallSpace
+
+Space = CifarMLPSpace | ResNet50Space | ResNetSmallSpace | FaceResNetSpace | PSPNetSpace | RepMLPNetSpace | MixerSpace
+"""Each has `name`, `images` (typical channels, (H, W) and classes), `suggest` and `count`."""
+SPACES: dict[str, type[Space]] = {kind.name: kind for kind in get_args(Space)}
+
+
+def listing() -> list[dict[str, str]]:
+    """Return a row for each space as it is by default: name, typical images, number of networks, fields, purpose."""
+    rows = []
+    for name, kind in SPACES.items():
+        channels, (height, width), classes = kind.images
+        rows.append(
+            {
+                "space": name,
+                "what": (inspect.getdoc(kind) or "").partition("\n")[0],
+                "images": f"{channels}x{height}x{width}, {classes:,} classes",
+                "networks": f"{kind().count(*kind.images):,}",
+                "parameters": ", ".join(f.name for f in fields(kind) if f.name != "name"),
+            }
+        )
+    return rows

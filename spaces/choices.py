@@ -1,0 +1,62 @@
+"""What a trial is asked: one of the values that a space offers, of those that fit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
+
+from repmlp.config import positive
+
+T = TypeVar("T")
+
+
+class Trial(Protocol):
+    """The part of Optuna's trials that spaces use."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of `choices`."""
+
+
+def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True) -> T:
+    """Let `trial` choose one of the values that fit.
+
+    A sampler wants the choices of a parameter fixed, so a parameter that cannot offer all values carries those it
+    offers in its name. One that fits alone is no parameter.
+
+    Raises:
+        ValueError: if none fits.
+    """
+    offered: dict[Any, T] = {v if isinstance(v, int | float | str) else str(v): v for v in values if fits(v)}
+    if not offered:
+        raise ValueError(f"{name}: none of {', '.join(map(str, values))} fits; offer smaller values in the space.")
+    if len(offered) == 1:
+        return next(iter(offered.values()))
+    if len(offered) < len(set(values)):
+        name = f"{name} of {', '.join(map(str, offered))}"
+    return offered[trial.suggest_categorical(name, list(offered))]
+
+
+def fitting(values: Sequence[T], fits: Callable[[T], bool]) -> list[T]:
+    """Return the values that fit, or all of them if none does, so that a later choice says why."""
+    return [v for v in values if fits(v)] or list(values)
+
+
+def check_offers(space: Any) -> None:
+    """Raise ValueError if a field of `space` offers nothing."""
+    for field in fields(space):
+        if getattr(space, field.name) == ():
+            raise ValueError(f"{field.name} must offer at least one value.")
+
+
+def check_positive(space: Any, *names: str) -> None:
+    """Raise ValueError unless the values that these fields offer are positive integers."""
+    for name in names:
+        for value in getattr(space, name):
+            positive(value, name)
+
+
+def check_stages(space: Any, *names: str) -> None:
+    """Raise ValueError unless what these fields offer, a tuple a stage, are positive integers, at least one a stage."""
+    for name in names:
+        for number, values in enumerate(getattr(space, name), start=1):
+            if not values or min(values) < 1:
+                raise ValueError(f"{name} of stage {number} are {values}; give positive integers, such as [16, 32].")
