@@ -8,10 +8,12 @@ from typing import Annotated, NoReturn
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from repmlp import config_to_dict
 from results.frames import read_run
-from results.front import front, summary
+from results.front import front
+from results.summary import summary
 from results.table import Format, write
 from results.views import front_table
 from search.data import DataError, load
@@ -22,8 +24,21 @@ from search.journal import Journal
 from search.locks import held
 from search.progress import Display
 from search.study import Study, StudyError, read_study
+from spaces.catalogue import listing
 
 console = Console(stderr=True)
+
+
+def show_spaces(wanted: bool) -> None:
+    """Print a table of the spaces and end."""
+    if not wanted:
+        return
+    rows = listing()
+    table = Table(*rows[0], title="Spaces, by default; networks: how many different ones for such images")
+    for row in rows:
+        table.add_row(*row.values(), end_section=True)
+    Console(width=max(120, console.width)).print(table)
+    raise typer.Exit
 
 
 def main(
@@ -41,6 +56,10 @@ def main(
         typer.Option(
             "--dry-run", help="Check the study and show 20 random candidates with their costs, without training."
         ),
+    ] = False,
+    _spaces: Annotated[
+        bool,
+        typer.Option("--spaces", callback=show_spaces, is_eager=True, help="List the spaces, without a study."),
     ] = False,
 ) -> None:
     """Search for networks: train candidates, measure them, and print the accuracy-speed front.

@@ -7,6 +7,7 @@ FC3 are read once for a single image, so memory bandwidth decides: each row show
 """
 
 import json
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,9 +15,10 @@ from torch import nn
 from benchmarks.timing import in_turn, ratio, spread, write_csv
 from repmlp import build
 from repmlp.baselines import TorchvisionNet
+from repmlp.networks import NetworkConfig
 from repmlp.paper import LIGHT_RES50, LIGHT_RES50_G4, REPMLP_RES50
 
-NETWORKS = {
+NETWORKS: dict[str, NetworkConfig] = {
     "resnet50": TorchvisionNet(name="resnet50"),
     "bottleneck": REPMLP_RES50,
     "light": LIGHT_RES50,
@@ -28,7 +30,7 @@ def measure(models: dict[str, nn.Module], batch: int, rounds: int) -> list[dict[
     """Time all networks in turn at one batch size."""
     x = torch.randn(batch, 3, 224, 224)
     with torch.inference_mode():
-        times = in_turn({name: lambda m=model: m(x) for name, model in models.items()}, rounds, 0.5)
+        times = in_turn({name: partial(model, x) for name, model in models.items()}, rounds, 0.5)
     rows: list[dict[str, object]] = []
     for name, seconds in times.items():
         speedup = ratio(times["resnet50"], seconds)

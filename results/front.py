@@ -1,8 +1,5 @@
 """The Pareto front of a run and its hypervolume over time."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import moocore
 import numpy as np
 import pandas as pd
@@ -38,23 +35,3 @@ def hypervolume_over_time(run: Run) -> pd.DataFrame:
     volumes = [moocore.hypervolume(points[: i + 1], ref=reference, maximise=run.maximise) for i in range(len(points))]
     minutes = (done["end"] - run.trials["start"].min()).dt.total_seconds() / 60
     return pd.DataFrame({"minutes": minutes.to_numpy(), "hypervolume": np.array(volumes)})
-
-
-def summary(config: Mapping[str, Any]) -> str:
-    """Describe a network in one line, a stage at a time: width, depth, then h x w, g and kernels of its RepMLP."""
-    return " | ".join(f"{s['channels']}x{s['blocks']} {block_summary(s['block'])}" for s in config["stages"])
-
-
-def block_summary(block: Mapping[str, Any]) -> str:
-    if block["kind"] == "conv":
-        return "conv " + size(block["kernel"])
-    parts = [f"RepMLP {size(block['partition'])} g{block['groups']}"]
-    if block["kernels"]:
-        parts.append("k" + "+".join(size(k) for k in block["kernels"]))
-    if block["global_perceptron"]:
-        parts.append(f"global/{block['reduction']}" if block["reduction"] > 1 else "global")
-    return " ".join(parts)
-
-
-def size(pair: list[int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"

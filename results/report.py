@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from results.frames import Run
-from results.front import complete, front, hypervolume_over_time, summary
+from results.front import complete, front, hypervolume_over_time
+from results.summary import summary
 from results.table import readable
 from results.views import front_table, table
 

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from results.frames import Run
-from results.front import front, summary
+from results.front import front
+from results.summary import summary
 
 
 def front_table(run: Run) -> pd.DataFrame:

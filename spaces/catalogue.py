@@ -5,11 +5,21 @@ from dataclasses import fields
 from typing import get_args
 
 from spaces.cifar_mlp import CifarMLPSpace
+from spaces.fixed import FixedSpace
 from spaces.mixer import MixerSpace
 from spaces.repmlpnet import RepMLPNetSpace
 from spaces.resnet import FaceResNetSpace, PSPNetSpace, ResNet50Space, ResNetSmallSpace
 
-Space = CifarMLPSpace | ResNet50Space | ResNetSmallSpace | FaceResNetSpace | PSPNetSpace | RepMLPNetSpace | MixerSpace
+Space = (
+    CifarMLPSpace
+    | ResNet50Space
+    | ResNetSmallSpace
+    | FaceResNetSpace
+    | PSPNetSpace
+    | RepMLPNetSpace
+    | MixerSpace
+    | FixedSpace
+)
 """Each has `name`, `images` (typical channels, (H, W) and classes), `suggest` and `count`."""
 SPACES: dict[str, type[Space]] = {kind.name: kind for kind in get_args(Space)}
 
