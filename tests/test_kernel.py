@@ -1,0 +1,100 @@
+"""Figure 5: one FC3 kernel before and after the merge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from repmlp import RepMLP, RepMLPBlock
+from results.kernel import default_block, fc3_blocks, pictures
+from tests.conftest import ROOT
+from tests.driving import engine_of, work_off
+
+
+def plain_block(kernels: tuple[int, ...]) -> RepMLP:
+    """FC3 of ones behind a BN that changes nothing, and conv kernels numbered from 10."""
+    block = RepMLP(2, 2, (5, 6), RepMLPBlock(partition=(5, 6), groups=2, kernels=kernels)).eval()
+    block.fc3_bn.eps = 0.0
+    nn.init.ones_(block.fc3.weight)
+    for branch in block.local.values():
+        branch[1].eps = 0.0
+        taps = branch[0].weight
+        taps.data = torch.arange(10.0, 10 + taps[0].numel()).view(taps[0].shape).repeat(2, 1, 1, 1)
+    return block
+
+
+def test_after_the_merge_the_taps_of_a_convolution_stand_around_the_point() -> None:
+    before, after = pictures(plain_block((3,)), (2, 3))
+    expected = np.zeros((5, 6))
+    expected[1:4, 2:5] = np.log10(1 + np.arange(10, 19).reshape(3, 3))
+    np.testing.assert_allclose(before, np.zeros((5, 6)), atol=1e-12)
+    np.testing.assert_allclose(after, expected, atol=1e-12)
+
+
+def test_at_a_corner_the_taps_are_cut() -> None:
+    _, after = pictures(plain_block((3,)), (0, 0))
+    expected = np.zeros((5, 6))
+    expected[:2, :2] = np.log10(1 + np.array([[14, 15], [17, 18]]))
+    np.testing.assert_allclose(after, expected, atol=1e-12)
+
+
+def test_without_branches_nothing_changes() -> None:
+    block = RepMLP(4, 4, (4, 4), RepMLPBlock(partition=4, kernels=())).eval()
+    before, after = pictures(block, (1, 1), 3, 2)
+    np.testing.assert_array_equal(before, after)
+    assert before.min() == 0
+    ratio = block.fc3.weight.view(4, 4, 4, 4, 4, 4)[3, 1, 1, 2].abs()
+    np.testing.assert_allclose(before, np.log10((ratio / ratio.min()).detach().numpy()), atol=1e-5)
+
+
+def test_a_point_outside_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"point 5,0.*within 5x6 positions"):
+        pictures(plain_block((3,)), (5, 0))
+
+
+def test_the_default_is_the_first_block_with_branches() -> None:
+    model = nn.Sequential(plain_block(()), nn.ReLU(), plain_block((1,)))
+    assert default_block(fc3_blocks(model)) == "2"
+
+
+@pytest.fixture
+def run(tiny: Path) -> Path:
+    engine = engine_of(tiny, "trials=1", "space.kinds=[repmlp]", "space.kernels=[[1,3]]", "training.epochs=1")
+    engine.journal.opened({}, {})
+    work_off(engine)
+    return tiny.parent / "runs" / "tiny"
+
+
+def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / "analyze.py"), "kernel", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_draws_a_trained_kernel(run: Path) -> None:
+    result = analyze(run)
+    assert result.returncode == 0, result.stderr
+    files = list(run.glob("kernel-*.png"))
+    assert len(files) == 1
+    with Image.open(files[0]) as image:
+        assert len(np.unique(np.asarray(image.convert("L")))) > 20
+    svg = run / "k.svg"
+    assert analyze(run, "--point", "0,1", "--out", svg).returncode == 0
+    assert "<svg" in svg.read_text()
+
+
+def test_the_command_says_what_is_wrong(run: Path) -> None:
+    for arguments, message in (
+        (("--trial", 99), "trial 99 has no trained weights"),
+        (("--block", "x"), "--block x is not in the network of trial 0; it has stages.0.0.0."),
+        (("--point", "9,9"), "must be within"),
+        (("--point", "a"), "--point a"),
+        (("--out", "x.gif"), "must end in .png, .svg or .pdf"),
+    ):
+        result = analyze(run, *arguments)
+        assert result.returncode == 2
+        assert message in result.stderr
