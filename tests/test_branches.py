@@ -203,8 +203,8 @@ def test_the_window_of_a_named_branch_counts_in_the_merged_kernel() -> None:
 
 
 def test_the_canonical_form_sorts_sizes_before_names_and_drops_duplicates() -> None:
-    spec = RepMLPBlock(kernels=("identity", (3, 1), "1x1-3x3", 3, "1x1-avg3x3", "identity", (1, 3)))
-    canonical = ((1, 3), (3, 1), (3, 3), "1x1-3x3", "1x1-avg3x3", "identity")
+    spec = RepMLPBlock(partition=11, kernels=("identity", 11, (3, 1), "1x1-3x3", 3, "1x1-avg3x3", "identity", (1, 3)))
+    canonical = ((1, 3), (3, 1), (3, 3), (11, 11), "1x1-3x3", "1x1-avg3x3", "identity")
     assert spec.canonical((14, 14)).kernels == canonical
 
 
