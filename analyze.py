@@ -1,5 +1,6 @@
 """Read what came out of a study, and set our counts beside the paper's."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -70,7 +71,7 @@ def kernel(
     done = result.trials[result.trials["outcome"] == "complete"]
     if trial is None and done.empty:
         fail(f"{run} has no complete trial yet.")
-    number = int(done["accuracy"].idxmax()) if trial is None else trial
+    number = int(done.index[int(done["accuracy"].argmax())]) if trial is None else trial
     blocks = fc3_blocks(trained(run, result, number))
     if not blocks:
         fail(f"the network of trial {number} has no RepMLP with an FC3 kernel.")
@@ -78,13 +79,15 @@ def kernel(
     if name not in blocks:
         fail(f"--block {name} is not in the network of trial {number}; it has {', '.join(blocks)}.")
     chosen = blocks[name]
+    if point and not re.fullmatch(r"\d+,\d+", point):
+        fail(f"--point {point} must be ROW,COLUMN, such as 3,4.")
     try:
         row, column = (int(v) for v in point.split(",")) if point else (side // 2 for side in chosen.partition)
         figure = draw(chosen, name, (row, column))
     except ValueError as error:
         fail(f"--point {point}: {error}")
-    path = out or Path(run) / f"kernel-{number}.png"
-    if path.suffix not in (".png", ".svg", ".pdf"):
+    path = out or run_folder(run, result) / f"kernel-{number}.png"
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         fail(f"--out {path} must end in .png, .svg or .pdf.")
     try:
         figure.savefig(path, dpi=150)
@@ -128,17 +131,23 @@ def counted(number: int) -> dict[str, dict[str, int]]:
     return counts
 
 
+def run_folder(run: str, result: Run) -> Path:
+    """Return where a run keeps its weights; that of a storage URL is looked for in runs/."""
+    return Path("runs") / result.name if "://" in run else Path(run)
+
+
 def trained(run: str, result: Run, number: int) -> "nn.Module":
     """Return the network of a trial with its trained weights, or end with what is wrong."""
     from safetensors.torch import load_file
 
     from repmlp import build, config_from_dict
 
-    folder = Path(run) / "weights"
+    folder = run_folder(run, result) / "weights"
     path = folder / f"{number}.safetensors"
     if not path.is_file():
         kept = ", ".join(sorted((p.stem for p in folder.glob("*.safetensors")), key=int)) or "none"
-        fail(f"trial {number} has no trained weights in {folder}; these have: {kept}.")
+        problem = "has no trained weights in" if number in result.trials.index else "is not in this run; weights are in"
+        fail(f"trial {number} {problem} {folder}; these have: {kept}.")
     model = build(config_from_dict(cast(Any, result.trials.loc[number, "config"])))
     model.load_state_dict(load_file(path))
     return model.eval()

@@ -185,7 +185,9 @@ class Residual(nn.Module):
         self.body, self.shortcut, self.relu = body, shortcut, nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.body(x) + self.shortcut(x))
+        y = self.body(x)
+        y += self.shortcut(x)
+        return self.relu(y)
 
 
 class Parallel(nn.Module):

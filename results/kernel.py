@@ -42,11 +42,14 @@ def pictures(block: RepMLP, point: Size, output_channel: int = 0, input_channel:
 
     Returns:
         Two `(h, w)` arrays: the base-10 logarithm of the absolute weights, divided by the least of both that is not
-        zero, so that 0 is the weakest. Before: FC3 with its own BN; after: all branches merged.
+        zero, so that 0 is the weakest; a weight of zero is 0 too. Before: FC3 with its own BN; after: all branches
+        merged.
 
     Raises:
-        ValueError: if the point or a channel is outside of the block.
+        ValueError: if the point or a channel is outside of the block, or the block is converted.
     """
+    if block.converted:
+        raise ValueError("the block is converted, and FC3 alone cannot be told from it; give it as trained.")
     h, w = block.partition
     inside = 0 <= point[0] < h and 0 <= point[1] < w
     inputs = block.in_channels // block.spec.groups
@@ -70,9 +73,10 @@ def pictures(block: RepMLP, point: Size, output_channel: int = 0, input_channel:
 
 
 def draw(block: RepMLP, name: str, point: Size, output_channel: int = 0, input_channel: int = 0) -> "Figure":
-    """Draw both pictures side by side, the point marked and the largest convolution's kernel around it outlined."""
+    """Draw both pictures side by side, the point marked and the largest branch around it outlined, if any."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 
     before, after = pictures(block, point, output_channel, input_channel)
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
@@ -83,17 +87,20 @@ def draw(block: RepMLP, name: str, point: Size, output_channel: int = 0, input_c
         axes, (before, after), ("FC3 before the merge", "FC3 after the merge"), strict=True
     ):
         image = axis.imshow(picture, cmap="cividis", vmin=0, vmax=largest)
-        top, left = max(0, point[0] - kernel[0] // 2), max(0, point[1] - kernel[1] // 2)
-        bottom, right = min(h, point[0] + kernel[0] // 2 + 1), min(w, point[1] + kernel[1] // 2 + 1)
-        axis.add_patch(
-            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ls="--", lw=1.5, ec="white")
-        )
+        if block.local:
+            top, left = max(0, point[0] - kernel[0] // 2), max(0, point[1] - kernel[1] // 2)
+            bottom, right = min(h, point[0] + kernel[0] // 2 + 1), min(w, point[1] + kernel[1] // 2 + 1)
+            corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top
+            for colour, style in (("black", "-"), ("white", "--")):
+                axis.add_patch(Rectangle(corner, width, height, fill=False, ls=style, lw=1.5, ec=colour, clip_on=False))
         axis.plot(point[1], point[0], "x", color="red", markersize=8, markeredgewidth=2)
-        axis.set(title=title, xlabel="input column", xticks=range(w), yticks=range(h))
+        axis.set(title=title, xlabel="input column")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0].set_ylabel("input row")
-    figure.colorbar(image, ax=axes, label="log10 |weight| / least")
+    figure.colorbar(image, ax=axes, label="log10(|weight| / least)")
+    dashed = f"dashed: largest branch, {kernel[0]}x{kernel[1]}" if block.local else "no branches"
     figure.suptitle(
-        f"{name}: output channel {output_channel} at the cross; dashed: largest branch, {kernel[0]}x{kernel[1]}",
-        fontsize=10,
+        f"{name}: input channel {input_channel} to output channel {output_channel} at the cross; {dashed}", fontsize=10
     )
     return figure

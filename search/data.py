@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
@@ -57,14 +57,15 @@ class DataConfig(BaseModel):
     download: bool = False
     """Whether torchvision may download the set into `root`."""
     size: int | None = Field(default=None, ge=4)
-    """Side of the square images, or crops in segmentation; None keeps that of the set, 224 for imagenet."""
+    """Side of the square images, or crops in segmentation; None keeps that of the set, but is 224 where it is
+    streamed."""
     train_images: int | None = Field(default=None, ge=1)
     """Use so many training images, the same share of each class; None uses all."""
     validation: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training set that is held out, the same for each class; searches score on it. A set with
     validation images of its own (segmentation_folder) uses those."""
     pad: int = Field(default=2, ge=0)
-    """Training images are zero-padded by so many pixels and cropped at random; not for streamed sets."""
+    """Training images are zero-padded by so many pixels and cropped at random; of streamed sets, faces alone."""
     flip: bool = False
     """Whether training images are mirrored at random; not for digits."""
     auto_augment: bool = False
@@ -77,9 +78,17 @@ class DataConfig(BaseModel):
     """Segmentation: largest random rotation, degrees."""
     stream: bool = False
     """Whether image_folder and face_folder are read by workers as training goes, for sets too large to hold; imagenet,
-    segmentation_folder and cityscapes always are. Streamed images are RGB, cropped at random as for ImageNet."""
+    segmentation_folder and cityscapes always are. Streamed images are RGB; those of classes are cropped at random as
+    for ImageNet."""
     workers: int = Field(default=2, ge=0)
     """Processes that read a streamed set for one trial."""
+
+    @field_validator("scale")
+    @classmethod
+    def check_scale(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("the smallest scale must be positive and come first, such as [0.5, 2]")
+        return value
 
     @property
     def task(self) -> TaskName:
@@ -210,11 +219,7 @@ def load_images(config: DataConfig, device: str = "cpu") -> Dataset:
         DataError: if the set is missing or has too few images of a class.
     """
     images, labels = read(config, train=True)
-    generator = torch.Generator().manual_seed(0)
-    if config.train_images is not None and config.train_images < len(labels):
-        chosen, _ = stratified(labels, config.train_images / len(labels), generator)
-        images, labels = images[chosen], labels[chosen]
-    held_out, rest = stratified(labels, config.validation, generator)
+    held_out, rest = held_out_and_rest(labels, config)
     train = Split(images[rest].to(device), labels[rest].to(device))
     validation = Split(images[held_out].to(device), labels[held_out].to(device))
     return Dataset(config, train, validation, int(labels.max()) + 1, *statistics(train.images))
@@ -234,6 +239,19 @@ def load_test(config: DataConfig, device: str = "cpu") -> Split:
         return load_test_faces(config)
     images, labels = read(config, train=False)
     return Split(images.to(device), labels.to(device))
+
+
+def held_out_and_rest(labels: Tensor, config: DataConfig) -> tuple[Tensor, Tensor]:
+    """Return indices of the validation and of the training images, of those that the configuration uses.
+
+    Raises:
+        DataError: if a class has too few images.
+    """
+    generator, used = torch.Generator().manual_seed(0), torch.arange(len(labels))
+    if config.train_images is not None and config.train_images < len(labels):
+        used, _ = stratified(labels, config.train_images / len(labels), generator)
+    held_out, rest = stratified(labels[used], config.validation, generator)
+    return used[held_out], used[rest]
 
 
 def stratified(labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from search.data import DataConfig, DataError, Dataset, Split, statistics, stratified
+from search.data import DataConfig, DataError, Dataset, Split, held_out_and_rest, statistics
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
 """Roles of held-out pictures, whose targets are `(identity, role)`: enrolled, to be identified, never learned."""
@@ -38,11 +38,40 @@ class Faces:
         """Return the indices of a split."""
         return (self.splits == split).nonzero().flatten()
 
-    def validation(self, share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the indices of gallery, probes (a share of each person's training pictures) and unseen people."""
+    def validation(self, config: DataConfig) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the indices of gallery, probes (a share of each person's training pictures) and unseen people.
+
+        Raises:
+            DataError: if they are too few to be scored.
+        """
         train = self.of(0)
-        held_out, rest = stratified(self.identities[train], share, torch.Generator().manual_seed(0))
-        return train[rest], train[held_out], self.unseen_half(0)
+        held_out, rest = held_out_and_rest(self.identities[train], config)
+        return self.scorable(train[rest], train[held_out], self.unseen_half(0))
+
+    def test(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the indices of gallery (all training pictures), probes (the test pictures) and unseen people.
+
+        Raises:
+            DataError: if they are too few to be scored.
+        """
+        return self.scorable(self.of(0), self.of(1), self.unseen_half(1))
+
+    def scorable(self, gallery: Tensor, probes: Tensor, unseen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three if MegaFace's trials and the ten folds of verification can be made of them."""
+        if len(self.identities[probes].unique()) == len(probes):
+            raise DataError(
+                f"no person has two of the {len(probes)} held-out pictures, which are compared; raise data.validation, "
+                "or give more pictures of a person."
+            )
+        sizes = self.identities[unseen].bincount()
+        same = int((sizes * (sizes - 1)).sum()) // 2
+        count = 2 * min(same, len(unseen) * (len(unseen) - 1) // 2 - same)
+        if count < 10:
+            raise DataError(
+                f"half of the unseen people makes {count} verification pairs, of one person and of two alike; at least "
+                "10 are needed. Give two pictures each of more unseen people."
+            )
+        return gallery, probes, unseen
 
     def unseen_half(self, half: int) -> Tensor:
         """Return the indices of the first or second half of the unseen people."""
@@ -56,10 +85,10 @@ def load_faces(config: DataConfig, device: str = "cpu") -> Dataset:
     """Read all faces; the held-out pictures are the gallery (the training pictures), probes and unseen people.
 
     Raises:
-        DataError: if `split.csv` is missing or lacks training or unseen people.
+        DataError: if `split.csv` is missing or malformed, or there are too few pictures.
     """
     faces = list_faces(config)
-    parts = faces.validation(config.validation)
+    parts = faces.validation(config)
     held_out = with_roles(faces, parts, config.size)
     train = Split(held_out.images[: len(parts[0])].to(device), faces.identities[parts[0]].to(device))
     validation = Split(held_out.images.to(device), held_out.labels.to(device))
@@ -69,22 +98,25 @@ def load_faces(config: DataConfig, device: str = "cpu") -> Dataset:
 def load_test_faces(config: DataConfig) -> Split:
     """Read the test: the training pictures as gallery, the test pictures, and the other half of the unseen people."""
     faces = list_faces(config)
-    return with_roles(faces, (faces.of(0), faces.of(1), faces.unseen_half(1)), config.size)
+    return with_roles(faces, faces.test(), config.size)
 
 
 def with_roles(faces: Faces, parts: Sequence[Tensor], size: int | None) -> Split:
     """Read the pictures of gallery, probes and unseen people, with targets (identity, role), `(N, 2)`."""
     chosen = torch.cat(list(parts))
     roles = torch.cat([torch.full_like(part, role) for part, role in zip(parts, (GALLERY, PROBE, UNSEEN), strict=True)])
-    images = torch.stack([picture(faces.files[i], size) for i in chosen.tolist()])
-    return Split(images, torch.stack([faces.identities[chosen], roles], 1))
+    pictures = [picture(faces.files[i], size) for i in chosen.tolist()]
+    shapes = sorted({tuple(p.shape) for p in pictures})
+    if len(shapes) > 1:
+        raise DataError(f"the pictures are of shapes {shapes[0]} and {shapes[1]}; set data.size, all grey or all RGB.")
+    return Split(torch.stack(pictures), torch.stack([faces.identities[chosen], roles], 1))
 
 
 def list_faces(config: DataConfig) -> Faces:
     """Read `split.csv`.
 
     Raises:
-        DataError: if it is missing, malformed, or lacks training or unseen people.
+        DataError: if it is missing, malformed, lacks training or unseen people, or has a person in both.
     """
     if config.root is None:
         raise DataError("data.name=face_folder needs data.root, the folder with split.csv and the pictures.")
@@ -98,8 +130,14 @@ def list_faces(config: DataConfig) -> Faces:
     present = {split for *_, split in rows}
     if not present <= set(names) or not {"train", "unseen"} <= present:
         raise DataError(f"{root}/split.csv: split must be train, test or unseen, with train and unseen present.")
-    known = sorted({person for _, person, split in rows if split == "train"})
-    others = sorted({person for _, person, _ in rows} - set(known))
+    train, test, unseen = ({person for _, person, split in rows if split == name} for name in names)
+    if train & unseen or test - train:
+        person = min((train & unseen) or (test - train))
+        raise DataError(
+            f"{root}/split.csv: {person} is {'both train and unseen' if train & unseen else 'test without train'}; "
+            "test shows people of train, unseen others."
+        )
+    known, others = sorted(train), sorted(unseen)
     number = {person: i for i, person in enumerate([*known, *others])}
     return Faces(
         files=[root / file for file, *_ in rows],
@@ -112,8 +150,9 @@ def list_faces(config: DataConfig) -> Faces:
 def picture(path: Path, size: int | None) -> Tensor:
     """Read one picture `(C, H, W)`, grey or RGB as it is stored, centre-cropped at `size`."""
     try:
-        image = decode_image(str(path))
-    except RuntimeError as error:
+        with Image.open(path) as stored:
+            image = v2.functional.pil_to_tensor(stored if stored.mode == "L" else stored.convert("RGB"))
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     return image if size is None else v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
 

@@ -39,12 +39,22 @@ def list_folder(root: Path, split: str) -> list[Pair]:
     return list(zip(images, maps, strict=True))
 
 
-def class_names(root: Path) -> list[str]:
-    """Return the lines of `root/classes.txt` without void."""
+def folder_classes(root: Path) -> tuple[list[str], list[int]]:
+    """Return the names in `root/classes.txt` without void, and the class of each of the 256 possible labels.
+
+    Label n is line n, counted from 0 without blank ones.
+    """
     try:
-        return [name for name in (root / "classes.txt").read_text().split("\n") if name.strip() not in ("", "void")]
+        lines = [line.strip() for line in (root / "classes.txt").read_text().splitlines() if line.strip()]
     except OSError:
         raise DataError(f"{root / 'classes.txt'} is missing; it names the classes, one a line.") from None
+    names: list[str] = []
+    table = [IGNORED] * 256
+    for label, name in enumerate(lines):
+        if name != "void":
+            table[label] = len(names)
+            names.append(name)
+    return names, table
 
 
 def list_cityscapes(root: Path) -> list[Pair]:
@@ -110,7 +120,7 @@ class Tiles:
     def __call__(self, image: Any, labels: Any) -> tuple[Tensor, Tensor]:
         image, labels = (t.as_subclass(Tensor) for t in resized(image, labels, self.config.resize))
         below, right = (max(0, self.size - side) for side in labels.shape)
-        image = pad(image, (0, right, 0, below))
+        image = v2.functional.pad(image, [0, 0, right, below], fill=FILL[tv_tensors.Image])
         labels = pad(labels, (0, right, 0, below), value=IGNORED).long()
         crops, maps = [], []
         for top, new_top in starts(labels.shape[0], self.size):
@@ -138,4 +148,5 @@ def resized(image: Any, labels: Any, shorter: int | None, scale: float = 1.0) ->
     if factor == 1.0:
         return image, labels
     size = [max(1, round(height * factor)), max(1, round(width * factor))]
-    return v2.functional.resize(image, size, antialias=True), v2.functional.resize(labels, size)
+    # "nearest" would read labels up to a pixel above and left of where the image is read
+    return v2.functional.resize(image, size), v2.functional.resize(labels, size, InterpolationMode.NEAREST_EXACT)

@@ -13,15 +13,14 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from search.data import Batch, DataConfig, DataError, Shard, Size, stratified
+from search.data import Batch, DataConfig, DataError, Shard, Size, held_out_and_rest
 from search.faces import GALLERY, PROBE, UNSEEN, list_faces
 from search.segments import (
-    IGNORED,
     RandomCrop,
     ReadPair,
     Tiles,
     cityscapes_classes,
-    class_names,
+    folder_classes,
     list_cityscapes,
     list_folder,
 )
@@ -63,9 +62,10 @@ class Stream:
         yield from self.loaded(Examples(self.train, self.read, self.training, seed), chosen.tolist())
 
     def held_out(self) -> Iterator[Batch]:
-        """Yield the validation images, 32 at a time."""
-        indices = torch.arange(len(self.validation)).split(32)
-        yield from self.loaded(Examples(self.validation, self.read, self.evaluation, 0), [i.tolist() for i in indices])
+        """Yield the validation images, or their tiles, at most 32 at a time."""
+        indices = [i.tolist() for i in torch.arange(len(self.validation)).split(32)]
+        for images, targets in self.loaded(Examples(self.validation, self.read, self.evaluation, 0), indices):
+            yield from zip(images.split(32), targets.split(32), strict=True)
 
     def loaded(self, examples: "Examples", indices: list[list[int]]) -> Iterator[Batch]:
         """Read the examples of each batch and normalise them on the device."""
@@ -94,7 +94,7 @@ class Examples(TorchDataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         image, target = self.read(self.examples[index])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + index)
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + index)
             return self.transform(image, target)
 
 
@@ -122,8 +122,7 @@ def open_stream(config: DataConfig, device: str) -> Stream:
         names, table = cityscapes_classes()
         train, validation = cut(list_cityscapes(root), config.validation)
     else:
-        names = class_names(root)
-        table = [*range(len(names)), *[IGNORED] * (256 - len(names))]
+        names, table = folder_classes(root)
         train, validation = list_folder(root, "train"), list_folder(root, "val")
     if config.train_images is not None and config.train_images < len(train):
         train, _ = cut(train, 1 - config.train_images / len(train))
@@ -154,17 +153,13 @@ def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Strea
         folder = datasets.ImageFolder(root / "train")
     except FileNotFoundError as error:
         raise DataError(f"{root / 'train'} is not a folder of class folders with images ({error}).") from None
-    labels, generator = torch.tensor(folder.targets), torch.Generator().manual_seed(0)
-    indices = torch.arange(len(labels))
-    if config.train_images is not None and config.train_images < len(labels):
-        indices, _ = stratified(labels, config.train_images / len(labels), generator)
-    held_out, rest = stratified(labels[indices], config.validation, generator)
+    held_out, rest = held_out_and_rest(torch.tensor(folder.targets), config)
     examples: list[Example] = [(Path(path), label) for path, label in folder.samples]
     return Stream(
         config=config,
         device=device,
-        train=[examples[i] for i in indices[rest].tolist()],
-        validation=[examples[i] for i in indices[held_out].tolist()],
+        train=[examples[i] for i in rest.tolist()],
+        validation=[examples[i] for i in held_out.tolist()],
         training=OneImage(random_crop(config, size)),
         evaluation=OneImage(centre_crop(size)),
         read=read_labelled,
@@ -177,7 +172,7 @@ def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Strea
 def open_faces(config: DataConfig, device: str, size: int) -> Stream:
     """List the faces of `split.csv`; held-out targets are (identity, role), as in `search.faces`."""
     faces = list_faces(config)
-    gallery, probes, unseen = faces.validation(config.validation)
+    gallery, probes, unseen = faces.validation(config)
     roles = [(GALLERY, gallery), (PROBE, probes), (UNSEEN, unseen)]
     return Stream(
         config=config,
@@ -185,7 +180,7 @@ def open_faces(config: DataConfig, device: str, size: int) -> Stream:
         train=[(faces.files[i], int(faces.identities[i])) for i in gallery.tolist()],
         validation=[(faces.files[i], (int(faces.identities[i]), role)) for role, part in roles for i in part.tolist()],
         training=OneImage(aligned_crop(config, size)),
-        evaluation=OneImage(centre_crop(size)),
+        evaluation=OneImage(whole(size)),
         read=read_labelled,
         size=(size, size),
         classes=faces.known,
@@ -205,7 +200,7 @@ def random_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
 
 def aligned_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
     """Return the augmentation of aligned faces: a padded shift and mirroring."""
-    steps: list[Any] = [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.RandomCrop(size, config.pad)]
+    steps: list[Any] = [whole(size), v2.RandomCrop(size, config.pad)]
     if config.flip:
         steps.append(v2.RandomHorizontalFlip())
     return v2.Compose(steps)
@@ -213,7 +208,12 @@ def aligned_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
 
 def centre_crop(size: int) -> Callable[[Tensor], Tensor]:
     """Return the evaluation's crop: for 224 pixels out of 256, else the whole."""
-    return v2.Compose([v2.Resize(256 if size == 224 else size, antialias=True), v2.CenterCrop(size)])
+    return v2.Compose([v2.Resize(256), v2.CenterCrop(size)]) if size == 224 else whole(size)
+
+
+def whole(size: int) -> Callable[[Tensor], Tensor]:
+    """Return a transform to the largest square in the middle."""
+    return v2.Compose([v2.Resize(size), v2.CenterCrop(size)])
 
 
 class OneImage:

@@ -75,8 +75,9 @@ class Recognition(nn.Module):
         self.am_softmax = CosFaceLoss(identities, embedding, margin=margin, scale=scale)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of embeddings `(N, D)` of the people `(N,)`."""
-        return self.am_softmax(outputs.float(), targets)
+        """Return the mean loss of embeddings `(N, D)` of the people `(N,)`, in float32 also under autocast."""
+        with torch.autocast(outputs.device.type, enabled=False):
+            return self.am_softmax(outputs.float(), targets)
 
     def meter(self) -> Meter:
         """Return a new meter."""

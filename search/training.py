@@ -161,7 +161,7 @@ class Trainer:
         """Train for one epoch and evaluate on the validation split.
 
         Raises:
-            DivergedError: if the loss is not finite.
+            DivergedError: if the loss, or an output on the validation split, is not finite.
         """
         start = time.perf_counter()
         epoch = len(self.curve)
@@ -196,7 +196,7 @@ class Trainer:
         self.optimizer.zero_grad()
         objective.backward()
         if self.recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
         self.optimizer.step()
         return loss.detach()
 
@@ -221,13 +221,22 @@ class Trainer:
         return meter.compute(), difference / largest
 
     def outputs(self, *models: nn.Module) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Yield the outputs of each model for each validation batch, and the targets."""
+        """Yield the outputs of each model for each validation batch, and the targets.
+
+        Raises:
+            DivergedError: if an output is not finite.
+        """
         for model in models:
             model.eval()
         with torch.inference_mode():
             for images, targets in self.data.held_out():
                 with self.during_batch():
-                    yield [model(images) for model in models], targets
+                    found = [model(images) for model in models]
+                    if not all(bool(outputs.isfinite().all()) for outputs in found):
+                        raise DivergedError(
+                            "an output on the validation split is not finite; try a lower learning rate."
+                        )
+                    yield found, targets
 
     def save(self, path: Path) -> None:
         """Write a checkpoint whole or not at all."""

@@ -49,3 +49,25 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "cifar-10-batches-py"
     subprocess.run([sys.executable, shared / "unpack_cifar10.py", shared / "cifar10.zip", out], check=True)
     return root
+
+
+def unzipped(name: str, folder: Path) -> Path:
+    """Unpack ../shared/data/NAME.zip, where it is at hand."""
+    archive = ROOT.parent / "shared" / "data" / f"{name}.zip"
+    if not archive.is_file() or not zipfile.is_zipfile(archive):
+        pytest.skip(f"there is no ../shared/data/{name}.zip")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lfw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of real faces, where they are at hand."""
+    return unzipped("faces", tmp_path_factory.mktemp("lfw"))
+
+
+@pytest.fixture(scope="session")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the real CamVid, where it is at hand."""
+    return unzipped("camvid", tmp_path_factory.mktemp("camvid"))

@@ -210,6 +210,7 @@ def test_one_candidate_needs_neither_ray_nor_optuna() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_trial_can_be_trained_data_parallel_by_two_workers(tiny: Path) -> None:
     result = command("run_search.py", tiny, "trials=2", "training.batch=24", "resources.workers=2")
     assert result.returncode == 0, result.stderr

@@ -23,7 +23,7 @@ MIXED = RepMLPBlock(partition=4, groups=2, kernels=(1, 3))
 def small(kind: str, **changes: object) -> ResNet:
     stages = {name: {"kind": kind, "r": 2, "repmlp": MIXED, **changes} for name in ("c2", "c3", "c4")}
     if kind == "plain":
-        stages = {name: changes for name in ("c3", "c4")}
+        stages = dict.fromkeys(("c3", "c4"), changes)
     return resnet(50, stages, width=0.125, stem="small", size=(32, 40), classes=7)
 
 
