@@ -20,12 +20,13 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 bench: install
 	$(BIN)/python -m benchmarks.grouped_fc
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.networks
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,9 @@
 """Claim: at batch 32 on a CPU, converted RepMLP-Res50s run faster than torchvision's ResNet-50 with its BN folded.
 
-Light blocks in c3 and c4 (Table 7, g=8): at least 1.55x; bottlenecks (Table 4): at least 1.3x; 224 pixels, float32, two
-threads, A B A B in one run. The published Light network (g=4) is measured beside them. At batch 1 the weights of FC1 to
-FC3 are read once for a single image, so memory bandwidth decides: each row shows the megabytes of weights besides.
+Light blocks in c3 and c4 (Table 7, g=8): at least 1.55x; bottlenecks (Table 4): at least 1.3x, both channels-last,
+against ResNet-50 as torchvision lays it out (contiguous). A ResNet-50 that is made channels-last too is measured beside
+them, as is the published Light network (g=4). 224 pixels, float32, two threads, A B A B in one run. At batch 1 the
+weights of FC1 to FC3 are read for a single image, so memory bandwidth counts: each row shows the megabytes of weights.
 `python -m benchmarks.networks`
 """
 
@@ -18,19 +19,22 @@ from repmlp.baselines import TorchvisionNet
 from repmlp.networks import NetworkConfig
 from repmlp.paper import LIGHT_RES50, LIGHT_RES50_G4, REPMLP_RES50
 
-NETWORKS: dict[str, NetworkConfig] = {
-    "resnet50": TorchvisionNet(name="resnet50"),
-    "bottleneck": REPMLP_RES50,
-    "light": LIGHT_RES50,
-    "light_g4": LIGHT_RES50_G4,
+RESNET50 = TorchvisionNet(name="resnet50")
+NETWORKS: dict[str, tuple[NetworkConfig, torch.memory_format]] = {
+    "resnet50": (RESNET50, torch.contiguous_format),
+    "resnet50_channels_last": (RESNET50, torch.channels_last),
+    "bottleneck": (REPMLP_RES50, torch.channels_last),
+    "light": (LIGHT_RES50, torch.channels_last),
+    "light_g4": (LIGHT_RES50_G4, torch.channels_last),
 }
 
 
 def measure(models: dict[str, nn.Module], batch: int, rounds: int) -> list[dict[str, object]]:
     """Time all networks in turn at one batch size."""
     x = torch.randn(batch, 3, 224, 224)
+    layouts = {name: x.contiguous(memory_format=layout) for name, (_, layout) in NETWORKS.items()}
     with torch.inference_mode():
-        times = in_turn({name: partial(model, x) for name, model in models.items()}, rounds, 0.5)
+        times = in_turn({name: partial(model, layouts[name]) for name, model in models.items()}, rounds, 0.5)
     rows: list[dict[str, object]] = []
     for name, seconds in times.items():
         speedup = ratio(times["resnet50"], seconds)
@@ -44,14 +48,16 @@ def measure(models: dict[str, nn.Module], batch: int, rounds: int) -> list[dict[
                 "weights_mb": round(weights, 1),
             }
         )
-        print(f"batch {batch:2} {name:11} {spread(seconds):36} {speedup:.2f}x  {weights:.0f} MB", flush=True)
+        print(f"batch {batch:2} {name:22} {spread(seconds):36} {speedup:.2f}x  {weights:.0f} MB", flush=True)
     return rows
 
 
 def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    models = {name: build(config, deploy=True).eval() for name, config in NETWORKS.items()}
+    models: dict[str, nn.Module] = {}
+    for name, (config, layout) in NETWORKS.items():
+        models[name] = build(config, deploy=True).eval().to(memory_format=layout)
     rows = [row for batch, rounds in ((32, 7), (1, 15)) for row in measure(models, batch, rounds)]
     print(write_csv("networks", rows, "cpu2", "float32"))
     found = {f"{r['network']}_b{r['batch']}": r["speedup"] for r in rows if r["network"] != "resnet50"}

@@ -166,11 +166,16 @@ class RepMLP(nn.Module):
         return grid.reshape(x.shape)
 
     def converted_branch(self, x: Tensor, fc3: GroupedLinear) -> Tensor:
-        """Converted FC3 on the padded map: one copy into groups of partitions, one product, one copy back."""
+        """Converted FC3 on the padded map: one copy into groups of partitions, one product, one copy back.
+
+        The output is laid out as the input is, so that a channels-last host stays channels-last.
+        """
         (h, w), (rows, columns), g = self.partition, self.grid, self.spec.groups
         n = x.shape[0]
         groups = x.view(n, g, -1, rows, h, columns, w).permute(1, 0, 3, 5, 2, 4, 6).reshape(g, n * rows * columns, -1)
         y = fc3.by_group(groups).view(g, n, rows, columns, -1, h, w)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            return y.permute(1, 2, 5, 3, 6, 0, 4).reshape(n, rows * h, columns * w, -1).permute(0, 3, 1, 2)
         return y.permute(1, 0, 4, 2, 5, 3, 6).reshape(n, self.out_channels, rows * h, columns * w)
 
     def branches(self, x: Tensor) -> Tensor:

@@ -195,3 +195,19 @@ def test_a_training_step_reaches_every_parameter() -> None:
     model = lived_in(build(config)).train()
     model(torch.randn(4, 3, 9, 9)).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@torch.inference_mode()
+def test_a_channels_last_map_stays_so_and_gives_the_same_numbers(groups: int) -> None:
+    spec = RepMLPBlock(partition=(3, 4), groups=groups, kernels=(1, 3))
+    block = lived_in(RepMLP(4, 6, (6, 9), spec))
+    x = images(block)
+    last = x.contiguous(memory_format=torch.channels_last)
+    trained = block(x)
+    block.reparameterize()
+    for layout in (x, last):
+        torch.testing.assert_close(block(layout), trained, rtol=1e-5, atol=1e-5)
+    whole = RepMLP(4, 6, (6, 8), spec, deploy=True).eval()
+    y = whole(last[..., :8].contiguous(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
