@@ -127,6 +127,12 @@ class Study(BaseModel):
             raise ValueError("data.flip=true mirrors digits, which changes what they mean; leave it false for mnist5k")
         return self
 
+    @model_validator(mode="after")
+    def check_mixup(self) -> "Study":
+        if self.training.mixup and self.data.task != "classification":
+            raise ValueError(f"training.mixup={self.training.mixup:g} is for classification; set it to 0 here")
+        return self
+
     @property
     def folder(self) -> Path:
         """The run folder."""

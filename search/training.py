@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     schedule: Literal["cosine", "poly", "step"] = "cosine"
     """cosine: to 0. poly: (1 - share done)^0.9. step: a tenth at each of `milestones`."""
     milestones: tuple[float, ...] = (0.6, 0.8667, 0.9667)
-    """Shares of all steps at which the step schedule falls; those of the paper's face recipe."""
+    """Shares of the steps after the warm-up at which the step schedule falls; those of the paper's face recipe."""
     warmup: float = Field(default=0, ge=0)
     """Epochs of linear increase before the schedule begins."""
     momentum: float = Field(default=0.9, ge=0, lt=1)

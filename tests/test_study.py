@@ -115,3 +115,8 @@ def test_values_that_do_not_fit_are_not_offered() -> None:
 def test_a_space_without_a_fitting_value_says_so() -> None:
     with pytest.raises(ValueError, match=r"stage1\.partition: none of 28 fits"):
         CifarMLPSpace(kinds=("repmlp",), partitions=(28,)).suggest(optuna.create_study().ask(), 3, (14, 14), 10)
+
+
+def test_mixup_is_refused_where_labels_are_not_classes() -> None:
+    with pytest.raises(StudyError, match=r"training\.mixup=0\.2 is for classification"):
+        read_study(Path("studies/camvid.yaml"), ["training.mixup=0.2"])
