@@ -40,15 +40,9 @@ def repmlpnet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: naming the keys that no RepMLPNet of the authors has.
     """
-    unknown = [name for name in state if not renamed(name, REPMLPNET_NAMES)]
-    if unknown:
-        raise ValueError(
-            f"{', '.join(unknown)} is not in a RepMLPNet of github.com/DingXiaoH/RepMLP; give the state dict of the "
-            "whole network alone, with names such as stages.0.0.repmlp_block.fc3.weight."
-        )
     if any(name.endswith(".fc3.bias") for name in state):
         state = fold_conv_bns(state)
-    ours = {renamed(name, REPMLPNET_NAMES): tensor for name, tensor in state.items()}
+    ours = under_names(state, REPMLPNET_NAMES, "RepMLPNet of github.com/DingXiaoH/RepMLP")
     return {name: t.flatten(1) if re.search(r"\.fc[123]\.weight$", name) else t for name, t in ours.items()}
 
 

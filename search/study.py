@@ -133,6 +133,16 @@ class Study(BaseModel):
             raise ValueError(f"training.mixup={self.training.mixup:g} is for classification; set it to 0 here")
         return self
 
+    @model_validator(mode="after")
+    def check_workers(self) -> "Study":
+        batch, workers = self.training.batch, self.resources.workers
+        if batch % workers:
+            raise ValueError(
+                f"training.batch={batch} cannot be shared evenly by resources.workers={workers}; use a multiple of it, "
+                f"such as {batch - batch % workers or workers}"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """The run folder."""

@@ -120,3 +120,8 @@ def test_a_space_without_a_fitting_value_says_so() -> None:
 def test_mixup_is_refused_where_labels_are_not_classes() -> None:
     with pytest.raises(StudyError, match=r"training\.mixup=0\.2 is for classification"):
         read_study(Path("studies/camvid.yaml"), ["training.mixup=0.2"])
+
+
+def test_a_batch_that_its_workers_cannot_share_is_refused(tiny: Path) -> None:
+    with pytest.raises(StudyError, match=r"training\.batch=25 cannot be shared evenly by resources\.workers=2.*as 24"):
+        read_study(tiny, ["resources.workers=2"])
