@@ -2,15 +2,21 @@
 
 Light blocks in c3 and c4 (Table 7, g=8): at least 1.55x; bottlenecks (Table 4): at least 1.3x, both channels-last,
 against ResNet-50 as torchvision lays it out (contiguous). A ResNet-50 that is made channels-last too is measured beside
-them, as is the published Light network (g=4). 224 pixels, float32, two threads, A B A B in one run. At batch 1 the
-weights of FC1 to FC3 are read for a single image, so memory bandwidth counts: each row shows the megabytes of weights.
+them, as is the published Light network (g=4). 224 pixels, float32, two threads, A B A B in one run.
+
+At batch 1 all weights are read for a single image, and RepMLP has more of them: each row shows its megabytes. Two
+things help, and are measured there for every network, ResNet-50 too: `torch.compile` with frozen weights, which are
+then laid out for the convolutions once instead of at every call, and bfloat16 weights, which are half as many bytes.
 `python -m benchmarks.networks`
 """
 
+import copy
 import json
+from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch._inductor.config
 from torch import nn
 
 from benchmarks.timing import in_turn, ratio, spread, write_csv
@@ -27,18 +33,38 @@ NETWORKS: dict[str, tuple[NetworkConfig, torch.memory_format]] = {
     "light": (LIGHT_RES50, torch.channels_last),
     "light_g4": (LIGHT_RES50_G4, torch.channels_last),
 }
+Forward = Callable[[], torch.Tensor]
+
+
+def eager(model: nn.Module, images: torch.Tensor, layout: torch.memory_format) -> Forward:
+    return partial(model, images.contiguous(memory_format=layout))
+
+
+def bfloat16(model: nn.Module, images: torch.Tensor, layout: torch.memory_format) -> Forward:
+    return eager(copy.deepcopy(model).bfloat16(), images.bfloat16(), layout)
+
+
+def compiled(model: nn.Module, images: torch.Tensor, layout: torch.memory_format) -> Forward:
+    """Return the forward pass compiled for these images, with frozen weights."""
+    forward = partial(torch.compile(model, dynamic=False), images.contiguous(memory_format=layout))
+    with torch._inductor.config.patch(freezing=True):
+        forward()
+    return forward
 
 
 def measure(models: dict[str, nn.Module], batch: int, rounds: int) -> list[dict[str, object]]:
-    """Time all networks in turn at one batch size."""
-    x = torch.randn(batch, 3, 224, 224)
-    layouts = {name: x.contiguous(memory_format=layout) for name, (_, layout) in NETWORKS.items()}
-    with torch.inference_mode():
-        times = in_turn({name: partial(model, layouts[name]) for name, model in models.items()}, rounds, 0.5)
+    """Time all networks in turn at one batch size; at batch 1 compiled and in bfloat16 too."""
+    images = torch.randn(batch, 3, 224, 224)
+    ways = {"": eager} if batch > 1 else {"": eager, "_compiled": compiled, "_bf16": bfloat16}
+    layouts = {name: layout for name, (_, layout) in NETWORKS.items()}
+    with torch.no_grad():
+        sides = {n + end: way(m, images, layouts[n]) for end, way in ways.items() for n, m in models.items()}
+        times = in_turn(sides, rounds, 0.5)
     rows: list[dict[str, object]] = []
     for name, seconds in times.items():
         speedup = ratio(times["resnet50"], seconds)
-        weights = sum(p.numel() * p.element_size() for p in models[name].parameters()) / 1e6
+        model = models[name.removesuffix("_compiled").removesuffix("_bf16")]
+        weights = sum(p.numel() for p in model.parameters()) * (2 if name.endswith("_bf16") else 4) / 1e6
         rows.append(
             {
                 "network": name,
@@ -48,7 +74,7 @@ def measure(models: dict[str, nn.Module], batch: int, rounds: int) -> list[dict[
                 "weights_mb": round(weights, 1),
             }
         )
-        print(f"batch {batch:2} {name:22} {spread(seconds):36} {speedup:.2f}x  {weights:.0f} MB", flush=True)
+        print(f"batch {batch:2} {name:31} {spread(seconds):36} {speedup:.2f}x  {weights:.0f} MB", flush=True)
     return rows
 
 
