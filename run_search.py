@@ -17,11 +17,12 @@ from results.summary import summary
 from results.table import Format, write
 from results.views import front_table
 from search.data import DataError, load
-from search.draws import Image, random_networks, reference_point
+from search.draws import random_networks, reference_point
 from search.engine import Engine
 from search.environment import environment
 from search.journal import Journal
 from search.locks import held
+from search.networks import Image, SpaceNetworks
 from search.progress import Display
 from search.study import Study, StudyError, read_study
 from spaces.catalogue import listing
@@ -134,7 +135,7 @@ def search(study: Study, image: Image) -> None:
 def run(study: Study, journal: Journal, image: Image) -> Engine:
     """Let Ray work off what the journal lacks."""
     display = Display(console, study.trials, study.training.epochs, journal.entries.values())
-    engine = Engine(study, journal, image, display.changed)
+    engine = Engine(study, journal, SpaceNetworks(study.space, image), display.changed)
     if engine.finished:
         return engine
     from search import raytune

@@ -73,7 +73,7 @@ def read_run(run: str) -> Run:
         maximise=[d == optuna.study.StudyDirection.MAXIMIZE for d in study.directions],
         reference=attributes.get("reference", {}),
         environments=attributes.get("environments", []),
-        trials=trials_frame(frozen),
+        trials=trials_frame(frozen, attributes["study"]["training"]["epochs"]),
         epochs=epochs_frame(frozen),
     )
 
@@ -100,26 +100,26 @@ def open_study(run: str) -> optuna.Study:
     return optuna.load_study(study_name=studies[0].study_name, storage=storage)
 
 
-def trials_frame(trials: list[optuna.trial.FrozenTrial]) -> pd.DataFrame:
+def trials_frame(trials: list[optuna.trial.FrozenTrial], epochs: int) -> pd.DataFrame:
     """Return one row a trial, indexed by number.
 
     Columns: outcome, reason, twin; accuracy (percent, converted, at full budget; else missing), throughput with p10 and
     p90 (img/s), macs, params; epochs trained, seconds of training; start, end; config, training_id, deploy_id; and
-    `param.NAME` for each parameter of the space.
+    `param.NAME` for each parameter of the space. `epochs` is the full budget.
     """
-    rows = {trial.number: trial_row(trial) for trial in trials}
+    rows = {trial.number: trial_row(trial, epochs) for trial in trials}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "trial"
     parameters = sorted(c for c in frame.columns if c not in DTYPES)
     return frame.reindex(columns=[*DTYPES, *parameters]).astype(DTYPES)
 
 
-def trial_row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def trial_row(trial: optuna.trial.FrozenTrial, epochs: int) -> dict[str, Any]:
     record = trial.user_attrs
-    throughput, curve = record.get("throughput") or {}, record.get("curve", [])
-    finished = trial.state.is_finished()
+    throughput, curve = record.get("throughput") or {}, curve_of(trial)
+    unfinished = "paused" if 0 < record.get("granted", 0) <= len(curve) < epochs else "running"
     return {
-        "outcome": record.get("outcome", "failed") if finished else "running",
+        "outcome": record.get("outcome", "failed") if trial.state.is_finished() else unfinished,
         "reason": record.get("reason", ""),
         "twin": record.get("twin"),
         "accuracy": (record.get("final") or {}).get("accuracy"),
@@ -138,5 +138,14 @@ def trial_row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
 
 def epochs_frame(trials: list[optuna.trial.FrozenTrial]) -> pd.DataFrame:
     """Return one row an epoch: trial, epoch, accuracy (percent, validation, unconverted), loss, seconds."""
-    rows = [{"trial": t.number, **result} for t in trials for result in t.user_attrs.get("curve", [])]
+    rows = [{"trial": t.number, **result} for t in trials for result in curve_of(t)]
     return pd.DataFrame(rows, columns=["trial", "epoch", "accuracy", "loss", "seconds"])
+
+
+def curve_of(trial: optuna.trial.FrozenTrial) -> list[dict[str, Any]]:
+    """Return what each epoch gave."""
+    record = trial.user_attrs
+    curve: list[dict[str, Any]] = []
+    while f"epoch {len(curve) + 1}" in record:
+        curve.append(record[f"epoch {len(curve) + 1}"])
+    return curve

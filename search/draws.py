@@ -6,10 +6,9 @@ import optuna
 
 from repmlp.networks import NetworkConfig
 from search.costs import network_costs
+from search.networks import Image
 from search.study import Study, StudyError
 
-Image = tuple[int, tuple[int, int], int]
-"""Channels, (H, W) and classes of the data."""
 DRAWS = 200
 
 
@@ -53,6 +52,7 @@ def reference_point(study: Study, image: Image) -> dict[str, float]:
     point = {
         "accuracy": 100 / image[2],
         "throughput": study.limits.min_throughput or 0.0,
+        "latency": study.limits.max_latency or 0.0,
         "macs": study.limits.max_macs or largest["macs"],
         "params": study.limits.max_params or largest["params"],
     }

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.candidate import Job, Report, checkpoint_path
-from search.costs import network_costs
-from search.draws import Image
-from search.halving import goes_on
+from search.halving import Floats, Rung, promotion
 from search.journal import Entry, Journal
+from search.networks import Networks
+from search.samplers import make_sampler
 from search.study import DIRECTIONS, Study
 
 PATIENCE = 200
@@ -28,7 +27,7 @@ class Engine:
     Args:
         study: what to search.
         journal: opened for this study; trials that were under way are taken up first.
-        image: (channels, (H, W), classes) of the data.
+        networks: where candidates come from.
         watch: called with each entry whose state or curve changed.
     """
 
@@ -36,26 +35,34 @@ class Engine:
         self,
         study: Study,
         journal: Journal,
-        image: Image,
+        networks: Networks,
         watch: Callable[[Entry], None] = lambda _: None,
     ) -> None:
-        self.study, self.journal, self.image, self.watch = study, journal, image, watch
-        self.rungs = study.halving.rungs(study.training.epochs) if study.halving else ()
+        self.study, self.journal, self.networks, self.watch = study, journal, networks, watch
+        self.rungs = study.rungs
+        seed = study.seed + len(journal.optuna.trials)
+        journal.optuna.sampler = make_sampler(study, journal.entries, networks, seed)
+        self.reached: list[dict[int, tuple[Floats, float]]] = [{} for _ in self.rungs]
+        """For each rung, the losses and the excess of the trials that reached it, by number."""
         self.running: set[int] = set()
         self.places = study.resources.concurrent
         """How many tasks may be out at once; a backend with fewer places lowers it."""
         self.rejected = 0
         """Candidates in a row that needed no training."""
-        entries = list(journal.entries.values())
-        self.left = deque(e for e in entries if e.outcome == "running" and e.twin is None)
-        for entry in entries:
-            if entry.outcome == "running" and entry.twin is not None:
+        self.left: deque[Entry] = deque()
+        for entry in list(journal.entries.values()):
+            for epoch in self.rungs:
+                self.rank(entry, epoch)
+            if entry.twin is not None and entry.open:
                 journal.answered(entry, journal.entries[entry.twin])
+            elif entry.outcome == "running":
+                self.left.append(entry)
 
     def trained(self) -> int:
         """Return how many trials count against the budget: all but duplicates and infeasible ones."""
-        counted = ("running", "complete", "stopped", "failed")
-        return sum(e.outcome in counted and e.twin is None for e in self.journal.entries.values())
+        return sum(
+            e.outcome not in ("duplicate", "infeasible") and e.twin is None for e in self.journal.entries.values()
+        )
 
     @property
     def exhausted(self) -> bool:
@@ -63,48 +70,99 @@ class Engine:
         return self.rejected >= PATIENCE
 
     @property
+    def spent(self) -> bool:
+        """Whether no new trial will start."""
+        return self.exhausted or self.trained() >= self.study.trials
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to run."""
-        return not self.running and not self.left and (self.exhausted or self.trained() >= self.study.trials)
+        paused = any(e.outcome == "paused" for e in self.journal.entries.values())
+        return not self.running and not self.left and not paused and self.spent
 
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
         if len(self.running) >= self.places:
             return "wait"
-        if self.left:
-            return self.start(self.left.popleft())
-        if not self.exhausted and self.trained() < self.study.trials:
-            entry = self.candidate()
-            if entry is not None:
-                return self.start(entry)
-        return "wait" if self.running else "finished"
+        entry = self.cut_off() or self.promoted() or (None if self.spent else self.candidate()) or self.promoted()
+        if entry is not None:
+            return self.start(entry)
+        if self.running:
+            return "wait"
+        for entry in list(self.journal.entries.values()):
+            if entry.outcome == "paused":
+                self.journal.end(entry, "stopped", f"not promoted after epoch {len(entry.curve)}")
+                self.ended(entry)
+        return "finished"
+
+    def cut_off(self) -> Entry | None:
+        """Return a trial that was under way when the study was last interrupted."""
+        while self.left:
+            entry = self.left.popleft()
+            if entry.granted or self.admitted(entry):
+                return entry
+        return None
+
+    def promoted(self) -> Entry | None:
+        """Return the paused trial that goes on, with its next budget."""
+        if self.study.halving is None:
+            return None
+        rungs = [self.rung(epoch, reached) for epoch, reached in zip(self.rungs, self.reached, strict=True) if reached]
+        number = promotion(rungs, self.study.halving.factor, self.spent)
+        if number is None:
+            return None
+        entry = self.journal.entries[number]
+        self.journal.grant(entry, self.budget_after(entry.granted))
+        return entry
+
+    def rung(self, epoch: int, reached: dict[int, tuple[Floats, float]]) -> Rung:
+        """Return what the scheduler is told of a rung."""
+        entries = self.journal.entries
+        return Rung(
+            numbers=np.array(list(reached), dtype=np.int64),
+            losses=np.array([losses for losses, _ in reached.values()]),
+            excess=np.array([excess for _, excess in reached.values()]),
+            waiting=np.array(
+                [entries[n].outcome == "paused" and entries[n].granted == epoch for n in reached], dtype=bool
+            ),
+        )
+
+    def rank(self, entry: Entry, epoch: int) -> None:
+        """Let the scheduler compare a trial with the others that reached the rung at `epoch`, if it did."""
+        if len(entry.curve) >= epoch:
+            losses = self.losses(entry, entry.curve[epoch - 1].accuracy)
+            excess = sum(max(0.0, e) for e in self.study.limits.excess(entry.known_costs()).values())
+            self.reached[self.rungs.index(epoch)][entry.number] = losses, excess
+
+    def budget_after(self, epochs: int) -> int:
+        """Return the epochs of the next rung, or of the full budget."""
+        return next(budget for budget in self.study.budgets if budget > epochs)
 
     def candidate(self) -> Entry | None:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
         while not self.exhausted:
             trial = self.journal.optuna.ask()
-            config = self.study.space.suggest(trial, *self.image)
-            entry = self.journal.add(trial, config, network_costs(config), self.study.seed)
-            for other in self.journal.entries.values():
-                if other.deploy_id == entry.deploy_id and other.throughput is not None:
-                    self.journal.measured(entry, other.throughput)
-                    break
-            if self.over_limit(entry):
-                continue
-            twin = self.twin(entry)
-            if twin is None:
+            network = self.networks.suggest(trial)
+            entry = self.journal.add(trial, self.networks.describe(network), self.study.seed)
+            if self.admitted(entry):
                 return entry
-            self.rejected += 1
-            self.journal.answered(entry, twin)
-            self.watch(entry)
         return None
 
-    def twin(self, entry: Entry) -> Entry | None:
-        """Return the trial that trains, or trained, the same network."""
-        for other in self.journal.entries.values():
-            if other.training_id == entry.training_id and other is not entry and other.twin is None:
-                return other
-        return None
+    def admitted(self, entry: Entry) -> bool:
+        """Grant a trial its first budget, unless its network exceeds a limit or another trial answers for it."""
+        known = self.journal.throughputs.get(entry.deploy_id)
+        if known is not None:
+            self.journal.measured(entry, known)
+        if self.over_limit(entry):
+            return False
+        twin = self.journal.first[entry.training_id]
+        if twin is entry:
+            self.journal.grant(entry, self.budget_after(0))
+            return True
+        self.rejected += 1
+        self.journal.answered(entry, twin)
+        self.watch(entry)
+        return False
 
     def over_limit(self, entry: Entry) -> bool:
         """Tell the sampler about the limits, and end an entry that exceeds one."""
@@ -138,7 +196,7 @@ class Engine:
         )
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:
-        """Record what a worker says, and decide."""
+        """Record what a worker says; "stop" frees the worker, as the trial has ended or waits to be promoted."""
         entry = self.journal.entries[number]
         if report.throughput is not None:
             self.journal.measured(entry, report.throughput)
@@ -151,12 +209,15 @@ class Engine:
             self.journal.end(entry, "failed", report.failure)
         elif report.final is not None:
             self.journal.completed(entry, report.final)
-        elif report.epoch is not None and report.epoch.epoch in self.rungs and self.stops(entry, report.epoch.epoch):
-            self.journal.end(entry, "stopped", f"not among the best 1/{self.factor} after epoch {report.epoch.epoch}")
-        if entry.outcome != "running":
+        if not entry.open:
             return self.ended(entry)
+        if report.epoch is not None and report.epoch.epoch in self.rungs:
+            self.rank(entry, report.epoch.epoch)
+            if report.epoch.epoch == entry.granted:
+                entry.outcome = "paused"
+                self.running.discard(number)
         self.watch(entry)
-        return "continue"
+        return "stop" if entry.outcome == "paused" else "continue"
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial whose worker was lost for good."""
@@ -168,23 +229,12 @@ class Engine:
         checkpoint_path(self.study.folder, entry.number).unlink(missing_ok=True)
         self.watch(entry)
         for other in list(self.journal.entries.values()):
-            if other.twin == entry.number and other.outcome == "running":
+            if other.twin == entry.number and other.open:
                 self.journal.answered(other, entry)
                 self.watch(other)
         return "stop"
 
-    @property
-    def factor(self) -> int:
-        """The halving factor."""
-        return self.study.halving.factor if self.study.halving else 1
-
-    def stops(self, entry: Entry, epoch: int) -> bool:
-        """Whether the scheduler stops a trial after `epoch`."""
-        reached = [e for e in self.journal.entries.values() if len(e.curve) >= epoch]
-        losses = np.array([self.losses(e, e.curve[epoch - 1].accuracy) for e in reached])
-        return not goes_on(losses, reached.index(entry), self.factor)
-
-    def losses(self, entry: Entry, accuracy: float) -> NDArray[np.float64]:
+    def losses(self, entry: Entry, accuracy: float) -> Floats:
         """Return the objectives as of a rung, to be minimised; costs are exact before training."""
         signs = [-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in self.study.objectives]
         return np.array(signs) * self.journal.values(entry, accuracy)

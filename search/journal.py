@@ -10,14 +10,14 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from repmlp import config_to_dict, deploy_id, training_id
-from repmlp.networks import NetworkConfig
 from search.candidate import Final
+from search.networks import Description
 from search.study import DIRECTIONS, Study, StudyError
 from search.throughput import Throughput
 from search.training import EpochResult
 
-Outcome = Literal["running", "complete", "stopped", "failed", "infeasible", "duplicate"]
+Outcome = Literal["running", "paused", "complete", "stopped", "failed", "infeasible", "duplicate"]
+"""The first two are RUNNING in Optuna's storage: a paused trial may still go on."""
 
 
 @dataclass
@@ -32,6 +32,8 @@ class Entry:
     costs: dict[str, int]
     """`params` and `macs` of the converted network."""
     seed: int
+    granted: int = 0
+    """Epochs that it may train for until it is promoted."""
     outcome: Outcome = "running"
     reason: str = ""
     twin: int | None = None
@@ -44,22 +46,33 @@ class Entry:
     def number(self) -> int:
         return self.trial.number
 
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.outcome in ("running", "paused")
+
     def known_costs(self) -> dict[str, float]:
-        """Return the costs that need no training: params, macs, and throughput once measured."""
-        return {**self.costs, **({"throughput": self.throughput.median} if self.throughput else {})}
+        """Return the costs that need no training: params, macs, and throughput and latency once measured."""
+        if self.throughput is None:
+            return dict(self.costs)
+        return {**self.costs, "throughput": self.throughput.median, "latency": self.throughput.latency}
 
 
 class Journal:
     """Writes trials as they go, and reads them back to continue.
 
+    Args:
+        study: whose trials it holds.
+        storage: where; None takes the study's own.
+
     Raises:
         StudyError: if the storage holds another study under this name.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, storage: BaseStorage | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.objectives = study.objectives
-        storage = optuna.storages.get_storage(open_storage(study))
+        self.objectives, self.epochs = study.objectives, study.training.epochs
+        storage = optuna.storages.get_storage(open_storage(study) if storage is None else storage)
         known = study.name in {s.study_name for s in storage.get_all_studies()}
         directions = [DIRECTIONS[o] for o in study.objectives]
         self.optuna = (
@@ -69,9 +82,12 @@ class Journal:
         )
         self.claim(study)
         self.entries: dict[int, Entry] = {}
+        self.first: dict[str, Entry] = {}
+        """Training id to the entry that answers for it."""
+        self.throughputs: dict[str, Throughput] = {}
+        """Deploy id to what was measured."""
         for trial in self.optuna.get_trials(deepcopy=False):
             self.adopt(trial)
-        self.optuna.sampler = make_sampler(study.sampler, study.seed + len(self.optuna.trials))
 
     def claim(self, study: Study) -> None:
         """Write the study's identity on first use, and compare it later."""
@@ -104,31 +120,49 @@ class Journal:
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
             return
         throughput, final = record.get("throughput"), record.get("final")
-        entry = self.entries[trial.number] = Entry(
+        curve, granted = curve_of(record), record.get("granted", 0)
+        unfinished: Outcome = "paused" if 0 < granted <= len(curve) < self.epochs else "running"
+        entry = Entry(
             trial=live,
             config=record["config"],
             training_id=record["training_id"],
             deploy_id=record["deploy_id"],
             costs=record["costs"],
             seed=record["seed"],
-            outcome=record.get("outcome", "running") if trial.state.is_finished() else "running",
+            granted=granted,
+            outcome=record.get("outcome", "running") if trial.state.is_finished() else unfinished,
             reason=record.get("reason", ""),
             twin=record.get("twin"),
             throughput=Throughput(**throughput) if throughput else None,
-            curve=[EpochResult(**r) for r in record.get("curve", [])],
+            curve=curve,
             final=Final(**final) if final else None,
         )
+        self.keep(entry)
         recorded: Outcome | None = record.get("outcome") or ("complete" if final and entry.twin is None else None)
         if recorded and not trial.state.is_finished():  # cut off between its record and Optuna's
             self.end(entry, recorded, entry.reason)
 
-    def add(self, trial: optuna.Trial, config: NetworkConfig, costs: dict[str, int], seed: int) -> Entry:
+    def add(self, trial: optuna.Trial, description: Description, seed: int) -> Entry:
         """Describe a new trial."""
-        entry = Entry(trial, config_to_dict(config), training_id(config), deploy_id(config), costs, seed)
+        network = description
+        entry = Entry(trial, network.config, network.training_id, network.deploy_id, network.costs, seed)
         for name in ("training_id", "deploy_id", "costs", "seed", "config"):
             trial.set_user_attr(name, getattr(entry, name))
-        self.entries[entry.number] = entry
+        self.keep(entry)
         return entry
+
+    def keep(self, entry: Entry) -> None:
+        """Take an entry up, and remember the first one that trains its network."""
+        self.entries[entry.number] = entry
+        if entry.twin is None:
+            self.first.setdefault(entry.training_id, entry)
+        if entry.throughput is not None:
+            self.throughputs.setdefault(entry.deploy_id, entry.throughput)
+
+    def grant(self, entry: Entry, epochs: int) -> None:
+        """Let a trial train until it has `epochs`."""
+        entry.granted, entry.outcome = epochs, "running"
+        entry.trial.set_user_attr("granted", epochs)
 
     def constrain(self, entry: Entry, excess: dict[str, float]) -> None:
         """Tell the sampler how far each limit is exceeded; at most 0 is feasible."""
@@ -139,12 +173,13 @@ class Journal:
 
     def measured(self, entry: Entry, throughput: Throughput) -> None:
         entry.throughput = throughput
+        self.throughputs.setdefault(entry.deploy_id, throughput)
         entry.trial.set_user_attr("throughput", asdict(throughput))
 
     def trained(self, entry: Entry, result: EpochResult) -> None:
         """Add an epoch; one trained again after a crash replaces the lost one."""
-        entry.curve = [r for r in entry.curve if r.epoch < result.epoch] + [result]
-        entry.trial.set_user_attr("curve", [asdict(r) for r in entry.curve])
+        entry.curve[result.epoch - 1 :] = [result]
+        entry.trial.set_user_attr(f"epoch {result.epoch}", asdict(result))
 
     def completed(self, entry: Entry, final: Final) -> None:
         """End a trial at full budget, with its objective values."""
@@ -157,7 +192,7 @@ class Journal:
         if entry.twin is None:
             entry.twin = twin.number
             entry.trial.set_user_attr("twin", twin.number)
-        if twin.outcome == "running":
+        if twin.open:
             return
         if twin.throughput and not entry.throughput:
             self.measured(entry, twin.throughput)
@@ -184,6 +219,14 @@ class Journal:
         return [values[name] for name in self.objectives]
 
 
+def curve_of(record: dict[str, Any]) -> list[EpochResult]:
+    """Return the epochs of a trial's record, which has one entry each: rewriting a list would grow with its square."""
+    curve: list[EpochResult] = []
+    while f"epoch {len(curve) + 1}" in record:
+        curve.append(EpochResult(**record[f"epoch {len(curve) + 1}"]))
+    return curve
+
+
 def open_storage(study: Study) -> BaseStorage | str:
     """Return the study's storage, its folder made; a line that a killed process left torn is cut off.
 
@@ -206,16 +249,6 @@ def mend(path: Path) -> None:
             if whole < len(content):
                 file.truncate(whole)
                 os.fsync(file.fileno())
-
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler of that name."""
-    samplers = optuna.samplers
-    if name == "random":
-        return samplers.RandomSampler(seed=seed)
-    if name == "nsga2":
-        return samplers.NSGAIISampler(seed=seed, population_size=20)
-    return samplers.TPESampler(seed=seed, n_startup_trials=10)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:

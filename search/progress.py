@@ -42,7 +42,7 @@ class Display:
         self.entries[entry.number] = entry
         if self.console.is_terminal:
             self.live.update(self.view())
-        elif entry.outcome != "running":
+        elif not entry.open:
             print(" ".join(part for part in ("trial", *self.cells(entry)) if part), file=self.console.file, flush=True)
 
     def view(self) -> Group:

@@ -15,10 +15,11 @@ from search.training import Recipe
 from spaces.catalogue import SPACES, Space
 from spaces.cifar_mlp import CifarMLPSpace
 
-Objective = Literal["accuracy", "throughput", "macs", "params"]
+Objective = Literal["accuracy", "throughput", "latency", "macs", "params"]
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "accuracy": "maximize",
     "throughput": "maximize",
+    "latency": "minimize",
     "macs": "minimize",
     "params": "minimize",
 }
@@ -38,6 +39,9 @@ class Limits(BaseModel):
     min_throughput: float | None = Field(default=None, gt=0)
     """Images/s of the converted network, as the study measures it."""
 
+    max_latency: float | None = Field(default=None, gt=0)
+    """Milliseconds that the converted network takes for a batch of `measure.batch`."""
+
     def excess(self, costs: Mapping[str, float]) -> dict[str, float]:
         """Return each limit's relative excess, 0 or less where it is kept, for the costs that are known so far."""
         found = {}
@@ -54,14 +58,15 @@ class HalvingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    first_rung: int = Field(default=1, ge=1)
-    """Epochs before the first decision; later ones come after `factor` times as many."""
+    first_rung: int | None = Field(default=None, ge=1)
+    """Epochs before trials are first compared; later rungs come after `factor` times as many. null takes a 27th of the
+    full budget, at least 1."""
     factor: int = Field(default=3, ge=2)
     """The best 1/factor of the trials that reached a rung go on."""
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
-        """Return the epochs after which is decided, all below `epochs`."""
-        found, rung = [], self.first_rung
+        """Return the epochs after which trials are compared, all below `epochs`."""
+        found, rung = [], self.first_rung or max(1, round(epochs / 27))
         while rung < epochs:
             found.append(rung)
             rung *= self.factor
@@ -102,7 +107,7 @@ class Study(BaseModel):
     trials: int = Field(default=20, ge=1)
     """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
     seed: int = Field(default=0, ge=0)
-    sampler: Literal["random", "tpe", "nsga2"] = "tpe"
+    sampler: Literal["surrogate", "random", "tpe", "nsga2", "gp", "local"] = "surrogate"
     objectives: tuple[Objective, ...] = ("accuracy", "throughput")
     limits: Limits = Limits()
     halving: HalvingConfig | None = HalvingConfig()
@@ -118,13 +123,22 @@ class Study(BaseModel):
     @classmethod
     def check_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if "accuracy" not in value or len(value) < 2 or len(set(value)) < len(value):
-            raise ValueError("name accuracy and at least one of throughput, macs, params, each once")
+            raise ValueError("name accuracy and at least one of throughput, latency, macs, params, each once")
         return value
 
     @model_validator(mode="after")
     def check_flip(self) -> "Study":
         if self.data.name == "mnist5k" and self.data.flip:
             raise ValueError("data.flip=true mirrors digits, which changes what they mean; leave it false for mnist5k")
+        return self
+
+    @model_validator(mode="after")
+    def check_latency(self) -> "Study":
+        if "latency" in self.objectives and self.limits.max_latency is None:
+            raise ValueError(
+                "the objective latency needs limits.max_latency, in ms a batch, from which the hypervolume is counted; "
+                "or use throughput"
+            )
         return self
 
     @model_validator(mode="after")
@@ -142,6 +156,16 @@ class Study(BaseModel):
                 f"such as {batch - batch % workers or workers}"
             )
         return self
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs at which trials are paused and compared."""
+        return self.halving.rungs(self.training.epochs) if self.halving else ()
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Epochs at which trials are compared: the rungs, and the full budget."""
+        return (*self.rungs, self.training.epochs)
 
     @property
     def folder(self) -> Path:

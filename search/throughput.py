@@ -39,6 +39,11 @@ class Throughput:
     device: str
     threads: int
 
+    @property
+    def latency(self) -> float:
+        """Median time of a batch in milliseconds."""
+        return 1000 * self.batch / self.median
+
 
 def measure(model: nn.Module, shape: tuple[int, int, int], config: MeasureConfig, device: str) -> Throughput:
     """Time forward passes of `model`, already converted.

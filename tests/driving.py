@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from search.candidate import Candidate, Job
-from search.draws import Image
 from search.engine import Engine
 from search.journal import Journal
+from search.networks import Image, SpaceNetworks
 from search.study import read_study
 
 IMAGE: Image = (1, (8, 8), 10)
@@ -15,7 +15,7 @@ IMAGE: Image = (1, (8, 8), 10)
 def engine_of(path: Path, *overrides: str) -> Engine:
     study = read_study(path, overrides)
     study.folder.mkdir(parents=True, exist_ok=True)
-    return Engine(study, Journal(study), IMAGE)
+    return Engine(study, Journal(study), SpaceNetworks(study.space, IMAGE))
 
 
 def work_off(engine: Engine, until: Callable[[Job, int], bool] = lambda _task, _reports: False) -> list[Job]:

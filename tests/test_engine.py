@@ -155,6 +155,37 @@ def test_an_interrupted_trial_ends_as_it_would_have(tiny: Path, tmp_path: Path) 
     assert [(r.accuracy, r.loss) for r in a.curve] == [(r.accuracy, r.loss) for r in b.curve]
 
 
+def test_pausing_and_going_on_gives_the_curve_of_running_through(tiny: Path, tmp_path: Path) -> None:
+    halved = engine_of(tiny, "trials=6")
+    tasks = work_off(halved)
+    complete = [e for e in by_outcome(halved, "complete") if e.twin is None]
+    assert [t.number for t in tasks].count(complete[0].number) == 3  # one rung, the next, and the end
+    whole = engine_of(tiny, "trials=6", f"runs={tmp_path / 'other'}", *ALL)
+    work_off(whole)
+    through = {e.training_id: e for e in by_outcome(whole, "complete")}
+    shared = [e for e in complete if e.training_id in through]
+    assert shared
+    for entry in shared:
+        other = through[entry.training_id]
+        assert entry.final == other.final
+        assert [(r.accuracy, r.loss) for r in entry.curve] == [(r.accuracy, r.loss) for r in other.curve]
+
+
+def test_a_paused_trial_waits_through_an_interruption(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=4")
+    work_off(engine, until=lambda task, _: task.number == 2)
+    paused = [e.number for e in by_outcome(engine, "paused")]
+    assert paused
+    assert read_run(str(engine.study.folder)).trials.loc[paused, "outcome"].eq("paused").all()
+    again = engine_of(tiny, "trials=4")
+    assert [e.number for e in by_outcome(again, "paused")] == paused
+    work_off(again)
+    assert again.finished
+    assert by_outcome(again, "paused") == []
+    assert by_outcome(again, "complete")
+    assert TrialState.RUNNING not in states(again).values()
+
+
 def test_a_larger_budget_goes_on(tiny: Path) -> None:
     first = engine_of(tiny, "trials=2")
     work_off(first)
@@ -207,7 +238,7 @@ def test_another_storage_holds_the_same(tiny: Path, tmp_path: Path) -> None:
     assert engine_of(tiny, "trials=2", f"storage={url}").finished
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "surrogate", "local"])
 def test_every_sampler_searches(tiny: Path, sampler: str) -> None:
     engine = engine_of(tiny, f"sampler={sampler}", "trials=4", "training.epochs=2")
     work_off(engine)

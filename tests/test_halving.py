@@ -3,34 +3,80 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from search.halving import best_first, crowding_distance, goes_on
+from search.halving import Rung, best_first, crowding_distance, promotion
 from search.study import HalvingConfig, Limits
 
-POINTS = st.integers(1, 12).flatmap(lambda n: arrays(float, (n, 2), elements=st.integers(0, 5).map(float)))
+
+@st.composite
+def rungs(draw: st.DrawFn) -> Rung:
+    """A rung of up to 12 trials, with ties, infeasible trials, and any of them waiting."""
+    count = draw(st.integers(1, 12))
+    return Rung(
+        numbers=np.array(draw(st.permutations(range(count)))),
+        losses=draw(arrays(float, (count, draw(st.integers(2, 3))), elements=st.integers(0, 4).map(float))),
+        excess=draw(arrays(float, count, elements=st.sampled_from([-0.1, 0.0, 0.0, 0.2, 0.3]))),
+        waiting=draw(arrays(bool, count)),
+    )
 
 
-@given(POINTS)
-def test_a_dominated_trial_never_comes_before_the_one_that_dominates_it(losses: np.ndarray) -> None:
-    place = {row: i for i, row in enumerate(best_first(losses))}
-    for a in range(len(losses)):
-        for b in range(len(losses)):
-            if (losses[a] <= losses[b]).all() and (losses[a] < losses[b]).any():
-                assert place[a] < place[b]
+def dominates(rung: Rung, a: int, b: int) -> bool:
+    """Whether row a comes before row b by right: feasible before infeasible, better in all objectives."""
+    if (rung.excess[a] <= 0) != (rung.excess[b] <= 0):
+        return bool(rung.excess[a] <= 0)
+    if rung.excess[a] > 0:
+        return bool(rung.excess[a] < rung.excess[b])
+    return bool((rung.losses[a] <= rung.losses[b]).all() and (rung.losses[a] < rung.losses[b]).any())
 
 
-@given(POINTS, st.integers(2, 4))
-def test_as_many_go_on_as_the_factor_says(losses: np.ndarray, factor: int) -> None:
-    survivors = sum(goes_on(losses, row, factor) for row in range(len(losses)))
-    assert survivors == -(-len(losses) // factor)
+@given(rungs(), st.integers(2, 4), st.booleans())
+def test_no_trial_goes_on_while_one_that_is_better_in_all_waits(rung: Rung, factor: int, last: bool) -> None:
+    number = promotion([rung], factor, last)
+    if number is not None:
+        row = list(rung.numbers).index(number)
+        assert rung.waiting[row]
+        assert not any(dominates(rung, a, row) for a in np.flatnonzero(rung.waiting))
 
 
-def test_the_first_trial_goes_on() -> None:
-    assert goes_on(np.array([[5.0, 5.0]]), 0, 3)
+@given(rungs(), st.integers(2, 4), st.booleans(), st.randoms(use_true_random=False))
+def test_the_order_of_results_means_nothing(rung: Rung, factor: int, last: bool, random: object) -> None:
+    rows = list(range(len(rung.numbers)))
+    random.shuffle(rows)  # type: ignore[attr-defined]
+    other = Rung(rung.numbers[rows], rung.losses[rows], rung.excess[rows], rung.waiting[rows])
+    assert promotion([other], factor, last) == promotion([rung], factor, last)
+
+
+@given(rungs(), st.integers(2, 4))
+def test_as_many_go_on_as_the_factor_says(rung: Rung, factor: int) -> None:
+    all_wait = Rung(rung.numbers, rung.losses, rung.excess, np.ones(len(rung.numbers), dtype=bool))
+    assert len(all_wait.promotable(factor, last=False)) == len(rung.numbers) // factor
+
+
+@given(rungs())
+def test_in_the_end_a_front_goes_on(rung: Rung) -> None:
+    all_wait = Rung(rung.numbers, rung.losses, rung.excess, np.ones(len(rung.numbers), dtype=bool))
+    best = {
+        int(rung.numbers[row])
+        for row in np.flatnonzero(rung.excess <= 0)
+        if not any(dominates(rung, other, row) for other in range(len(rung.numbers)))
+    }
+    assert best <= set(all_wait.promotable(3, last=True))
+
+
+def test_the_highest_rung_is_asked_first() -> None:
+    def rung(*numbers: int) -> Rung:
+        count = len(numbers)
+        losses = np.arange(2 * count, dtype=float).reshape(count, 2)
+        return Rung(np.array(numbers), losses, np.zeros(count), np.ones(count, dtype=bool))
+
+    assert promotion([rung(0, 1, 2, 3, 4, 5), rung(7, 8)], 3) == 0
+    assert promotion([rung(0, 1, 2, 3, 4, 5), rung(7, 8, 9)], 3) == 7
+    assert promotion([rung(0, 1), rung(7, 8)], 3) is None
+    assert promotion([rung(0, 1), rung(7, 8)], 3, last=True) == 7
 
 
 def test_the_ends_of_a_front_come_before_its_middle() -> None:
     losses = np.array([[1.0, 1.1], [0.0, 2.0], [2.0, 0.0], [3.0, 3.0]])
-    assert best_first(losses) == [1, 2, 0, 3]
+    assert best_first(losses, np.zeros(4), np.arange(4)) == [1, 2, 0, 3]
 
 
 def test_crowding_distance_by_hand() -> None:
@@ -42,6 +88,8 @@ def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:
     assert HalvingConfig(first_rung=1, factor=3).rungs(10) == (1, 3, 9)
     assert HalvingConfig(first_rung=1, factor=3).rungs(9) == (1, 3)
     assert HalvingConfig(first_rung=4).rungs(4) == ()
+    assert HalvingConfig().rungs(9) == (1, 3)
+    assert HalvingConfig().rungs(98) == (4, 12, 36)
 
 
 def test_limits_measure_their_excess() -> None:

@@ -1,0 +1,64 @@
+"""Turn a finished run, whose trials were all trained to the end, into a recorded table.
+
+The throughput of every converted network is measured again, with nothing else running. Seconds of an epoch are those of
+the run. `python -m benchmarks.record_table RUN OUT.parquet`; benchmarks/tables/cifar16.parquet came from
+`python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER`, then this.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, TypeAdapter
+
+from repmlp import build, config_from_dict
+from results.frames import read_run
+from search.costs import input_shape
+from search.networks import Description
+from search.tables import Table, write_table
+from search.throughput import MeasureConfig, measure
+from spaces.catalogue import Space
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    run = read_run(arguments.run)
+    complete = run.trials[run.trials["outcome"] == "complete"]
+    conditions = MeasureConfig(**run.study["measure"])
+    throughput = {}
+    for deploy_id, config in complete.drop_duplicates("deploy_id").set_index("deploy_id")["config"].items():
+        network = config_from_dict(config)
+        measured = measure(build(network, deploy=True), input_shape(network), conditions, "cpu")
+        throughput[deploy_id] = measured.median
+        print(deploy_id, f"{measured.median:,.0f} ({measured.p10:,.0f}-{measured.p90:,.0f}) img/s", flush=True)
+    curves = [run.epochs[run.epochs["trial"] == number].sort_values("epoch") for number in complete.index]
+    rows = complete.to_dict("records")
+    descriptions = [
+        Description(r["config"], r["training_id"], r["deploy_id"], {"params": int(r["params"]), "macs": int(r["macs"])})
+        for r in rows
+    ]
+    first = rows[0]["config"]
+    table = Table(
+        name=arguments.out.stem,
+        space=TypeAdapter(Annotated[Space, Field(discriminator="name")]).validate_python(run.study["space"]),
+        image=(first["in_channels"], tuple(first["size"]), first["classes"]),
+        descriptions=descriptions,
+        accuracy=np.array([c["accuracy"].to_numpy() for c in curves]),
+        seconds=np.array([c["seconds"].to_numpy() for c in curves]),
+        throughput=np.array([throughput[d.deploy_id] for d in descriptions]),
+    )
+    about = {"study": run.study, "environment": run.environments[-1]}
+    about["study"]["data"].pop("root", None)
+    about["environment"].pop("command", None)
+    write_table(arguments.out, table, about)
+    whole = table.space.count(*table.image)
+    print(json.dumps({"networks": len(descriptions), "of": whole, "bytes": arguments.out.stat().st_size}))
+
+
+if __name__ == "__main__":
+    main()

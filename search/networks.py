@@ -1,0 +1,62 @@
+"""The networks that a study may choose from, and what is known of each without training it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from repmlp import config_to_dict, deploy_id, training_id
+from repmlp.networks import NetworkConfig
+from search.costs import network_costs
+from spaces.catalogue import Space
+from spaces.choices import Trial
+
+Image = tuple[int, tuple[int, int], int]
+"""Channels, (H, W) and classes of the data."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a network without training it."""
+
+    config: dict[str, Any]
+    """Its canonical configuration, as plain values."""
+    training_id: str
+    deploy_id: str
+    costs: dict[str, int]
+    """`params` and `macs` of the converted network."""
+
+
+class Networks(Protocol):
+    """Where an engine gets networks from; what `suggest` gives is passed on as it is."""
+
+    def suggest(self, trial: Trial) -> Any:
+        """Ask `trial` for a network."""
+
+    def identify(self, network: Any) -> tuple[dict[str, Any], str]:
+        """Return its canonical configuration and training id; cheap."""
+
+    def describe(self, network: Any) -> Description:
+        """Return its description, for which its operators are counted."""
+
+
+@dataclass(frozen=True)
+class SpaceNetworks:
+    """The networks of a space for images of one kind."""
+
+    space: Space
+    image: Image
+
+    def suggest(self, trial: Trial) -> NetworkConfig:
+        """Ask `trial` for a network.
+
+        Raises:
+            ValueError: if the space has none for such images.
+        """
+        return self.space.suggest(trial, *self.image)
+
+    def identify(self, network: NetworkConfig) -> tuple[dict[str, Any], str]:
+        """Return its canonical configuration and training id."""
+        return config_to_dict(network), training_id(network)
+
+    def describe(self, network: NetworkConfig) -> Description:
+        """Return its canonical form, its ids and its counts."""
+        return Description(*self.identify(network), deploy_id(network), network_costs(network))

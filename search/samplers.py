@@ -1,0 +1,174 @@
+"""Samplers by name: Optuna's, and those that propose whole networks from what the journal holds.
+
+Every parameter of a space is a choice, and which are asked may depend on earlier ones. Optuna's random, TPE and NSGA-II
+samplers cope with that; its GP sampler needs the same parameters in every trial.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from search.halving import Floats, ranks
+from search.journal import Entry
+from search.networks import Networks
+from search.study import DIRECTIONS, Study, StudyError
+
+STARTUP = 10
+"""Trials drawn at random before a sampler learns from them."""
+Params = dict[str, Any]
+
+
+class Draw:
+    """A trial that takes `params` where they are offered, and else draws at random.
+
+    Its own `params` are those that it was asked for.
+    """
+
+    def __init__(self, generator: np.random.Generator, params: Mapping[str, Any] | None = None) -> None:
+        self.generator, self.wanted = generator, params or {}
+        self.params: Params = {}
+        self.offered: dict[str, Sequence[Any]] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return a choice."""
+        value = self.wanted.get(name)
+        if name not in self.wanted or value not in choices:
+            value = choices[int(self.generator.integers(len(choices)))]
+        self.params[name], self.offered[name] = value, choices
+        return value
+
+
+def mutated(generator: np.random.Generator, params: Mapping[str, Any], offered: Mapping[str, Sequence[Any]]) -> Params:
+    """Return parameters with one or more changed: another is, again and again, with probability 1/2."""
+    changed = dict(params)
+    names = [n for n, choices in offered.items() if len(choices) > 1]
+    for _ in range(min(len(names), int(generator.geometric(0.5)))):
+        name = names[int(generator.integers(len(names)))]
+        others = [v for v in offered[name] if v != params[name]]
+        changed[name] = others[int(generator.integers(len(others)))]
+    return changed
+
+
+class Proposing(BaseSampler, ABC):
+    """An Optuna sampler that chooses a whole network at once.
+
+    Args:
+        study: whose objectives count.
+        entries: of its journal, by number.
+        networks: where networks come from.
+        seed: of all that is random.
+    """
+
+    proposal: Params
+
+    def __init__(self, study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> None:
+        self.study, self.entries, self.networks = study, entries, networks
+        self.generator = np.random.default_rng(seed)
+        self.costs = [o for o in study.objectives if o != "accuracy"]
+        self.signs = np.array([-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in self.costs])
+
+    @abstractmethod
+    def propose(self, judged: list[Entry]) -> Params:
+        """Return the parameters of the next network; those that it leaves out are drawn at random.
+
+        Args:
+            judged: trials that have reached the first rung, at least `STARTUP`.
+        """
+
+    def cost_losses(self, entry: Entry) -> Floats:
+        """Return the cost objectives of a measured trial, to be minimised."""
+        known = entry.known_costs()
+        return self.signs * np.array([known[name] for name in self.costs])
+
+    def parents(self, judged: list[Entry]) -> list[Entry]:
+        """Return the trials that no other one of as many epochs dominates."""
+        found: list[Entry] = []
+        for epochs in sorted({len(e.curve) for e in judged}, reverse=True):
+            alike = [e for e in judged if len(e.curve) == epochs]
+            losses = np.array([[-e.curve[-1].accuracy, *self.cost_losses(e)] for e in alike])
+            found += [alike[row] for row in np.flatnonzero(ranks(losses, np.zeros(len(alike))) == 0)]
+        return found
+
+    def mutant(self, parent: Entry) -> Draw:
+        """Draw a network that differs from a trial's in one choice or more, and in what depends on them."""
+        known = Draw(self.generator, parent.trial.params)
+        self.networks.suggest(known)
+        return Draw(self.generator, mutated(self.generator, known.params, known.offered))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return nothing: all parameters are chosen by name, as spaces are conditional."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Choose a network."""
+        first = self.study.budgets[0]
+        judged = [e for e in self.entries.values() if len(e.curve) >= first]
+        self.proposal = self.propose(judged) if len(judged) >= STARTUP else {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return the proposal's value of a parameter."""
+        assert isinstance(param_distribution, CategoricalDistribution)
+        return Draw(self.generator, self.proposal).suggest_categorical(param_name, param_distribution.choices)
+
+
+class LocalSampler(Proposing):
+    """Mutates a trial of the front of each budget: Pareto evolution, as regularised evolution (Real et al. 2019)."""
+
+    def propose(self, judged: list[Entry]) -> Params:
+        """Return a mutant."""
+        parents = self.parents(judged)
+        draw = self.mutant(parents[int(self.generator.integers(len(parents)))])
+        self.networks.suggest(draw)
+        return draw.params
+
+
+def make_sampler(study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> BaseSampler:
+    """Return the sampler that a study names.
+
+    Raises:
+        StudyError: if it cannot search the study's space.
+    """
+    if study.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if study.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    if study.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
+    if study.sampler == "gp":
+        check_unconditional(networks)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+    if study.sampler == "local":
+        return LocalSampler(study, entries, networks, seed)
+    from search.surrogate import SurrogateSampler
+
+    return SurrogateSampler(study, entries, networks, seed)
+
+
+def check_unconditional(networks: Networks, draws: int = 100) -> None:
+    """Raise StudyError if some parameter is not asked in each of some random trials."""
+    generator = np.random.default_rng(0)
+    asked: list[set[str]] = []
+    for _ in range(draws):
+        draw = Draw(generator)
+        networks.suggest(draw)
+        asked.append(set(draw.params))
+    sometimes = {name for names in asked for name in names if not all(name in others for others in asked)}
+    if sometimes:
+        raise StudyError(
+            f"sampler=gp needs the same parameters in every trial, but {min(sometimes)} is asked in some only; "
+            "use surrogate, tpe, nsga2, local or random, or narrow the space."
+        )

@@ -1,0 +1,226 @@
+"""The surrogate sampler: accuracy is modelled from all rungs, and the expected hypervolume improvement decides."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.linear_model import RidgeCV
+
+from search.halving import Floats
+from search.improvement import expected_hypervolume_improvement
+from search.journal import Entry
+from search.networks import Networks
+from search.samplers import Draw, Params, Proposing
+from search.study import Study
+
+POOL = 2000
+"""Unseen random networks that are kept from batch to batch."""
+FRESH = 200
+"""Random networks drawn for each batch."""
+PARENTS, CHILDREN = 16, 20
+"""Trials of the front that are mutated for each batch, and how often each."""
+BATCH = 4
+"""Proposals chosen at a time, so that models are fitted once for several."""
+TREES = 40
+RIDGE = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+"""Strengths of regularisation to choose from."""
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A network that could be proposed."""
+
+    params: Params
+    features: dict[str, Any]
+
+
+class SurrogateSampler(Proposing):
+    """Proposes, of thousands of unseen networks, those of largest expected hypervolume improvement.
+
+    Costs are predicted from the networks whose counts and throughput are known; the engine then counts and measures
+    exactly before it trains. Accuracy is modelled by `Accuracy`, from every trial that has reached a rung. Networks
+    that are being trained, and those chosen earlier in a batch, count as trained with their expected accuracy, so that
+    workers get no near-twins.
+    """
+
+    def __init__(self, study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> None:
+        super().__init__(study, entries, networks, seed)
+        self.pool: dict[str, Unseen] = {}
+        self.queue: list[Params] = []
+        self.features: dict[int, dict[str, Any]] = {}
+
+    def propose(self, judged: list[Entry]) -> Params:
+        """Return the next of a batch."""
+        if not self.queue:
+            self.queue = self.batch(judged)
+        return self.queue.pop(0) if self.queue else {}
+
+    def batch(self, judged: list[Entry]) -> list[Params]:
+        """Return the next proposals, best first; none if everything that was drawn has been seen."""
+        unseen = self.unseen(judged)
+        if not unseen:
+            return []
+        known = list(self.entries.values())
+        for entry in known[len(self.features) :]:
+            self.features[entry.number] = flat(entry.config)
+        vectorizer = DictVectorizer(sparse=False, dtype=np.float32)
+        seen = vectorizer.fit_transform([self.features[e.number] for e in known])
+        vectors = vectorizer.transform([u.features for u in unseen])
+        costs = {name: self.predicted(name, known, seen, vectors) for name in self.wanted()}
+        kept = np.flatnonzero(self.keeps_limits(costs, len(unseen)))
+        if not len(kept):
+            return []
+        row = {e.number: i for i, e in enumerate(known)}
+        model = Accuracy(self.study.budgets, judged, seen[[row[e.number] for e in judged]], self.generator)
+        running = [e for e in known if e.outcome == "running" and not model.knows(e) and self.costed(e)]
+        members = [*(e for e in judged if model.knows(e)), *running]
+        front = np.array([e.curve[-1].accuracy for e in judged if model.knows(e)])
+        if running:
+            front = np.append(front, model.predict(seen[[row[e.number] for e in running]])[0])
+        front_costs = np.array([self.cost_losses(e) for e in members]).reshape(len(members), len(self.costs))
+        reference = model.lowest, np.max([self.cost_losses(e) for e in judged], axis=0)
+        losses = self.signs * np.stack([costs[name][kept] for name in self.costs], 1)
+        mean, deviation = model.predict(vectors[kept])
+        chosen: list[Params] = []
+        for _ in range(min(BATCH, len(kept))):
+            gain = expected_hypervolume_improvement(mean, deviation, losses, front, front_costs, reference)
+            gain[[unseen[i].params in chosen for i in kept]] = -1.0
+            best = int(gain.argmax())
+            chosen.append(unseen[kept[best]].params)
+            front, front_costs = np.append(front, mean[best]), np.vstack([front_costs, losses[best]])
+        return chosen
+
+    def unseen(self, judged: list[Entry]) -> list[Unseen]:
+        """Return networks to choose from: the pool with some new random ones, and mutants of the best trials."""
+        seen = {e.training_id for e in self.entries.values()}
+        self.pool = {name: u for name, u in list(self.pool.items())[-POOL:] if name not in seen}
+        for _ in range(FRESH):
+            self.take_up(Draw(self.generator), seen, self.pool)
+        found = dict(self.pool)
+        parents = self.parents(judged)
+        for index in self.generator.permutation(len(parents))[:PARENTS]:
+            for _ in range(CHILDREN):
+                self.take_up(self.mutant(parents[index]), seen, found)
+        return list(found.values())
+
+    def take_up(self, draw: Draw, seen: set[str], found: dict[str, Unseen]) -> None:
+        """Add what is drawn to `found`, unless it was seen."""
+        config, training_id = self.networks.identify(self.networks.suggest(draw))
+        if training_id not in seen and training_id not in found:
+            found[training_id] = Unseen(draw.params, flat(config))
+
+    def costed(self, entry: Entry) -> bool:
+        """Whether all cost objectives of a trial are known: it has been measured."""
+        return set(self.costs) <= set(entry.known_costs())
+
+    def wanted(self) -> list[str]:
+        """Return the costs that are objectives or limited, of those that are known of some network."""
+        limited = {n.partition("_")[2] for n in self.study.limits.model_dump(exclude_none=True)}
+        known = {name for e in self.entries.values() for name in e.known_costs()}
+        return sorted({*self.costs, *limited} & known)
+
+    def predicted(self, name: str, known: Sequence[Entry], seen: Vectors, unseen: Vectors) -> Floats:
+        """Return a cost of unseen networks.
+
+        Time, parameters and multiply-accumulates are sums over the parts of a network, so a linear model comes first,
+        which also reaches beyond what was seen, and trees learn what is left.
+        """
+        rows = [i for i, e in enumerate(known) if name in e.known_costs()]
+        values = np.array([known[i].known_costs()[name] for i in rows], dtype=float)
+        spent = 1 / values if name == "throughput" else values
+        scale = spent.mean()
+        line = RidgeCV(alphas=RIDGE).fit(seen[rows], spent / scale)
+        trees = ExtraTreesRegressor(TREES // 2, max_features=0.5, min_samples_leaf=2, random_state=self.draw_seed())
+        trees.fit(seen[rows], spent / scale - line.predict(seen[rows]))
+        found = line.predict(unseen) + trees.predict(unseen)
+        found = scale * np.maximum(found, 0.5 * spent.min() / scale)
+        return 1 / found if name == "throughput" else found
+
+    def keeps_limits(self, costs: Mapping[str, Floats], count: int) -> NDArray[np.bool_]:
+        """Return which networks seem to keep the limits, `(count,)`."""
+        each = ({name: float(values[i]) for name, values in costs.items()} for i in range(count))
+        return np.array([all(e <= 0 for e in self.study.limits.excess(c).values()) for c in each])
+
+    def draw_seed(self) -> int:
+        return int(self.generator.integers(1 << 31))
+
+
+class Accuracy:
+    """Accuracy at the full budget, of any network, from the accuracies at all rungs.
+
+    A trial that was stopped at a rung is extrapolated from rung to rung by lines, fitted to the trials that went on,
+    and weighs less, the more these scatter. Extremely randomised trees learn the extrapolated values, and the spread of
+    their predictions is the uncertainty.
+
+    Args:
+        budgets: epochs of the rungs, and the full ones.
+        entries: trials that have reached the first rung.
+        vectors: `(n, features)`, of their networks.
+        generator: of the trees' seed.
+    """
+
+    def __init__(
+        self, budgets: Sequence[int], entries: Sequence[Entry], vectors: Vectors, generator: np.random.Generator
+    ) -> None:
+        self.epochs = budgets[-1]
+        curves = [[e.curve[b - 1].accuracy for b in budgets if len(e.curve) >= b] for e in entries]
+        lines = [line([(c[k], c[k + 1]) for c in curves if len(c) > k + 1]) for k in range(len(budgets) - 1)]
+        values, variances = np.array([extrapolated(curve, lines) for curve in curves]).T
+        self.lowest = float(values.min())
+        weights = 1 / (variances + 0.1 * values.var() + 1e-9)
+        self.trees = ExtraTreesRegressor(TREES, max_features=0.5, random_state=int(generator.integers(1 << 31)))
+        self.trees.fit(vectors, values, sample_weight=weights / weights.mean())
+
+    def knows(self, entry: Entry) -> bool:
+        """Whether a trial was trained to the end."""
+        return len(entry.curve) >= self.epochs
+
+    def predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
+        """Return mean and deviation, each `(n,)`, of networks `(n, features)`."""
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        each = np.stack([tree.tree_.predict(vectors)[:, 0] for tree in self.trees.estimators_])
+        return each.mean(0), each.std(0) + 1e-3
+
+
+def line(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return slope, intercept and residual variance from one rung to the next.
+
+    The slope shrinks towards 1 where pairs are few; without pairs nothing is known but a wide variance.
+    """
+    if len(pairs) < 3:
+        gain = float(np.mean([after - before for before, after in pairs])) if pairs else 0.0
+        return 1.0, gain, 100.0
+    before, after = np.array(pairs).T
+    prior = before.var() / len(before) + 1e-3
+    slope = max(0.05, (np.mean((before - before.mean()) * (after - after.mean())) + prior) / (before.var() + prior))
+    intercept = after.mean() - slope * before.mean()
+    return float(slope), float(intercept), float(np.mean((after - slope * before - intercept) ** 2))
+
+
+def extrapolated(curve: Sequence[float], lines: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """Return the expected accuracy at the full budget, and its variance, of a trial with these accuracies at rungs."""
+    value, variance = curve[-1], 0.0
+    for slope, intercept, residual in lines[len(curve) - 1 :]:
+        value, variance = slope * value + intercept, slope * slope * variance + residual
+    return value, variance
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return a configuration as one level of numbers, words and sets of words; what is absent means 0."""
+    if value is None:
+        return {}
+    if isinstance(value, bool | int | float):
+        return {name: float(value)}
+    if isinstance(value, str):
+        return {name: value}
+    if isinstance(value, Mapping):
+        return {k: v for key, part in value.items() for k, v in flat(part, f"{name}.{key}").items()}
+    if all(isinstance(part, Mapping | int | float) for part in value):
+        return flat(dict(enumerate(value)), name)
+    return {name: sorted({json.dumps(part) for part in value})}
