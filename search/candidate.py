@@ -45,6 +45,8 @@ class Job:
     """Data-parallel workers."""
     gpus: float = 0
     """GPUs of each."""
+    trained: int = 0
+    """Epochs that are recorded."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Candidate:
         self.lock = DeviceLock(job.device)
         self.unmeasured = job.measure
         self.trainer: Trainer | None = None
+
+    def goes_on_with(self, job: Job) -> bool:
+        """Whether this is the trial of `job`, as it was when it was paused, so that no checkpoint need be read."""
+        return self.job.number == job.number and self.trainer is not None and len(self.trainer.curve) == job.trained
 
     def advance(self) -> Report:
         """Measure, or train one epoch; a diverged run ends with its reason."""

@@ -193,6 +193,7 @@ class Engine:
             folder=str(study.folder.resolve()),
             workers=study.resources.workers,
             gpus=study.resources.gpus,
+            trained=len(entry.curve),
         )
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:

@@ -55,6 +55,8 @@ class Worker(tune.Trainable):
         return {"report": report, "done": report.last}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if isinstance(self.candidate, Candidate) and self.candidate.goes_on_with(new_config["job"]):
+            return True
         self.cleanup()
         self.setup(new_config)
         return True
@@ -110,24 +112,33 @@ class AskEngine(EngineLink, Searcher):
 
 
 class TellEngine(EngineLink, FIFOScheduler):
-    """Passes each report to the engine and its decision to Tune."""
+    """Passes each report to the engine and its decision to Tune.
 
-    def __init__(self, engine: Engine, errors: dict[str, str]) -> None:
+    A trial that pauses ends for Tune, and is a new trial there when it goes on, perhaps before the old one is put away;
+    so whatever Tune says of the old one after that does not count.
+    """
+
+    def __init__(self, engine: Engine, asking: AskEngine) -> None:
         super().__init__()
-        self.engine, self.errors = engine, errors
+        self.engine, self.asking = engine, asking
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "asking"}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        decision = self.engine.report(trial.config["job"].number, result["report"])
-        return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
+        if self.engine.report(self.asking.numbers[trial.trial_id], result["report"]) == "continue":
+            return TrialScheduler.CONTINUE
+        del self.asking.numbers[trial.trial_id]
+        return TrialScheduler.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        number = trial.config["job"].number
+        number = self.asking.numbers.get(trial.trial_id)
         if number in self.engine.running and "report" in result:
             self.engine.report(number, result["report"])
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         lines = str(trial.get_error() or "").strip().splitlines()
-        self.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
+        self.asking.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
 
 
 def run(engine: Engine, resources: Resources) -> None:
@@ -146,7 +157,7 @@ def run(engine: Engine, resources: Resources) -> None:
             tuner = tune.Tuner(
                 tune.with_resources(Worker, held_by_trial(resources)),
                 tune_config=tune.TuneConfig(
-                    search_alg=asking, scheduler=TellEngine(engine, asking.errors), num_samples=-1, reuse_actors=True
+                    search_alg=asking, scheduler=TellEngine(engine, asking), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     storage_path=scratch,

@@ -171,6 +171,22 @@ def test_pausing_and_going_on_gives_the_curve_of_running_through(tiny: Path, tmp
         assert [(r.accuracy, r.loss) for r in entry.curve] == [(r.accuracy, r.loss) for r in other.curve]
 
 
+def test_a_worker_goes_on_without_a_checkpoint_only_from_where_the_trial_is(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1")
+    task = engine.next()
+    assert isinstance(task, Job)
+    candidate = Candidate(task)
+    while engine.report(task.number, candidate.advance()) == "continue":
+        pass
+    again = engine.next()
+    assert isinstance(again, Job)
+    assert (again.number, again.trained) == (task.number, 1)
+    assert candidate.goes_on_with(again)
+    assert not Candidate(task).goes_on_with(again)
+    candidate.advance()
+    assert not candidate.goes_on_with(again)
+
+
 def test_a_paused_trial_waits_through_an_interruption(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=4")
     work_off(engine, until=lambda task, _: task.number == 2)
