@@ -1,8 +1,8 @@
 """Turn a finished run, whose trials were all trained to the end, into a recorded table.
 
 The throughput of every converted network is measured again, with nothing else running. Seconds of an epoch are those of
-the run. `python -m benchmarks.record_table RUN OUT.parquet`; benchmarks/tables/cifar16.parquet came from
-`python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER`, then this.
+the run. First `python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER` (about an hour on two cores), then
+`python -m benchmarks.record_table runs/cifar16 benchmarks/tables/cifar16.parquet`.
 """
 
 import argparse
