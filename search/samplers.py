@@ -95,11 +95,11 @@ class Proposing(BaseSampler, ABC):
             found += [alike[row] for row in np.flatnonzero(ranks(losses, np.zeros(len(alike))) == 0)]
         return found
 
-    def mutant(self, parent: Entry) -> Draw:
-        """Draw a network that differs from a trial's in one choice or more, and in what depends on them."""
+    def mutants(self, parent: Entry, count: int) -> list[Draw]:
+        """Return draws of networks that differ from a trial's in one choice or more, and in what depends on them."""
         known = Draw(self.generator, parent.trial.params)
         self.networks.suggest(known)
-        return Draw(self.generator, mutated(self.generator, known.params, known.offered))
+        return [Draw(self.generator, mutated(self.generator, known.params, known.offered)) for _ in range(count)]
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return nothing: all parameters are chosen by name, as spaces are conditional."""
@@ -131,7 +131,7 @@ class LocalSampler(Proposing):
     def propose(self, judged: list[Entry]) -> Params:
         """Return a mutant."""
         parents = self.parents(judged)
-        draw = self.mutant(parents[int(self.generator.integers(len(parents)))])
+        (draw,) = self.mutants(parents[int(self.generator.integers(len(parents)))], 1)
         self.networks.suggest(draw)
         return draw.params
 

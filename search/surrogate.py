@@ -105,8 +105,8 @@ class SurrogateSampler(Proposing):
         found = dict(self.pool)
         parents = self.parents(judged)
         for index in self.generator.permutation(len(parents))[:PARENTS]:
-            for _ in range(CHILDREN):
-                self.take_up(self.mutant(parents[index]), seen, found)
+            for mutant in self.mutants(parents[index], CHILDREN):
+                self.take_up(mutant, seen, found)
         return list(found.values())
 
     def take_up(self, draw: Draw, seen: set[str], found: dict[str, Unseen]) -> None:
@@ -144,8 +144,12 @@ class SurrogateSampler(Proposing):
 
     def keeps_limits(self, costs: Mapping[str, Floats], count: int) -> NDArray[np.bool_]:
         """Return which networks seem to keep the limits, `(count,)`."""
-        each = ({name: float(values[i]) for name, values in costs.items()} for i in range(count))
-        return np.array([all(e <= 0 for e in self.study.limits.excess(c).values()) for c in each])
+        kept = np.ones(count, dtype=bool)
+        for name, limit in self.study.limits.model_dump(exclude_none=True).items():
+            bound, _, cost = name.partition("_")
+            if cost in costs:
+                kept &= costs[cost] <= limit if bound == "max" else costs[cost] >= limit
+        return kept
 
     def draw_seed(self) -> int:
         return int(self.generator.integers(1 << 31))

@@ -43,10 +43,17 @@ class ChoiceSpace:
     choices: Mapping[str, tuple[Any, ...]]
     genomes: NDArray[np.int8] = field(repr=False)
 
+    @cached_property
+    def takes(self) -> list[NDArray[np.uint8]]:
+        """For each parameter, `(values, n)`, 1 where a network takes the value."""
+        columns = zip(self.choices.values(), self.genomes.T, strict=True)
+        return [np.equal.outer(np.arange(len(values)), column).astype(np.uint8) for values, column in columns]
+
     def suggest(self, trial: Trial, *_: Any) -> int:
         """Ask `trial` for a network, and return its row in the table; the first of those that differ least."""
         chosen = [values.index(trial.suggest_categorical(name, values)) for name, values in self.choices.items()]
-        return int((self.genomes != np.array(chosen, dtype=np.int8)).sum(1).argmin())
+        alike = [self.takes[parameter][value] for parameter, value in enumerate(chosen)]
+        return int(np.add.reduce(alike, axis=0, dtype=np.uint8).argmax())
 
     def config(self, row: int) -> dict[str, Any]:
         """Return the values of a network by name."""
