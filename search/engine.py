@@ -42,8 +42,14 @@ class Engine:
         self.rungs = study.rungs
         seed = study.seed + len(journal.optuna.trials)
         journal.optuna.sampler = make_sampler(study, journal.entries, networks, seed)
-        self.reached: list[dict[int, tuple[Floats, float]]] = [{} for _ in self.rungs]
+        self.reached: dict[int, dict[int, tuple[Floats, float]]] = {epoch: {} for epoch in self.rungs}
         """For each rung, the losses and the excess of the trials that reached it, by number."""
+        self.ranked: dict[int, Rung] = {}
+        """The same as the scheduler sees it, until another trial gets there."""
+        self.paused: dict[int, set[int]] = {epoch: set() for epoch in self.rungs}
+        """For each rung, the trials that wait there."""
+        self.prepared: Entry | None = None
+        """The next new trial, asked for while all workers were busy, so that none of them waits for the sampler."""
         self.running: set[int] = set()
         self.places = study.resources.concurrent
         """How many tasks may be out at once; a backend with fewer places lowers it."""
@@ -53,6 +59,8 @@ class Engine:
         for entry in list(journal.entries.values()):
             for epoch in self.rungs:
                 self.rank(entry, epoch)
+            if entry.outcome == "paused":
+                self.paused[entry.granted].add(entry.number)
             if entry.twin is not None and entry.open:
                 journal.answered(entry, journal.entries[entry.twin])
             elif entry.outcome == "running":
@@ -77,23 +85,36 @@ class Engine:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run."""
-        paused = any(e.outcome == "paused" for e in self.journal.entries.values())
-        return not self.running and not self.left and not paused and self.spent
+        waiting = self.left or self.prepared or any(self.paused.values())
+        return not self.running and not waiting and self.spent
 
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
         if len(self.running) >= self.places:
+            self.prepare()
             return "wait"
-        entry = self.cut_off() or self.promoted() or (None if self.spent else self.candidate()) or self.promoted()
+        entry = self.cut_off() or self.promoted() or self.fresh() or self.promoted()
         if entry is not None:
             return self.start(entry)
         if self.running:
             return "wait"
-        for entry in list(self.journal.entries.values()):
-            if entry.outcome == "paused":
-                self.journal.end(entry, "stopped", f"not promoted after epoch {len(entry.curve)}")
-                self.ended(entry)
+        for number in sorted(number for numbers in self.paused.values() for number in numbers):
+            entry = self.journal.entries[number]
+            self.journal.end(entry, "stopped", f"not promoted after epoch {len(entry.curve)}")
+            self.ended(entry)
+        self.paused = {epoch: set() for epoch in self.rungs}
         return "finished"
+
+    def prepare(self) -> None:
+        """Choose the next new trial, if none is ready yet."""
+        if self.prepared is None and not self.left and not self.spent:
+            self.prepared = self.candidate()
+
+    def fresh(self) -> Entry | None:
+        """Return a new trial, if there is to be one."""
+        self.prepare()
+        entry, self.prepared = self.prepared, None
+        return entry
 
     def cut_off(self) -> Entry | None:
         """Return a trial that was under way when the study was last interrupted."""
@@ -107,32 +128,34 @@ class Engine:
         """Return the paused trial that goes on, with its next budget."""
         if self.study.halving is None:
             return None
-        rungs = [self.rung(epoch, reached) for epoch, reached in zip(self.rungs, self.reached, strict=True) if reached]
-        number = promotion(rungs, self.study.halving.factor, self.spent)
+        rungs = [self.rung(epoch) for epoch in self.rungs]
+        waiting = [self.paused[epoch] for epoch in self.rungs]
+        number = promotion(rungs, waiting, self.study.halving.factor, self.spent)
         if number is None:
             return None
         entry = self.journal.entries[number]
+        self.paused[entry.granted].remove(number)
         self.journal.grant(entry, self.budget_after(entry.granted))
         return entry
 
-    def rung(self, epoch: int, reached: dict[int, tuple[Floats, float]]) -> Rung:
+    def rung(self, epoch: int) -> Rung:
         """Return what the scheduler is told of a rung."""
-        entries = self.journal.entries
-        return Rung(
-            numbers=np.array(list(reached), dtype=np.int64),
-            losses=np.array([losses for losses, _ in reached.values()]),
-            excess=np.array([excess for _, excess in reached.values()]),
-            waiting=np.array(
-                [entries[n].outcome == "paused" and entries[n].granted == epoch for n in reached], dtype=bool
-            ),
-        )
+        if epoch not in self.ranked:
+            reached = self.reached[epoch]
+            self.ranked[epoch] = Rung(
+                numbers=np.array(list(reached), dtype=np.int64),
+                losses=np.array([losses for losses, _ in reached.values()]).reshape(-1, len(self.study.objectives)),
+                excess=np.array([excess for _, excess in reached.values()]),
+            )
+        return self.ranked[epoch]
 
     def rank(self, entry: Entry, epoch: int) -> None:
         """Let the scheduler compare a trial with the others that reached the rung at `epoch`, if it did."""
         if len(entry.curve) >= epoch:
             losses = self.losses(entry, entry.curve[epoch - 1].accuracy)
             excess = sum(max(0.0, e) for e in self.study.limits.excess(entry.known_costs()).values())
-            self.reached[self.rungs.index(epoch)][entry.number] = losses, excess
+            self.reached[epoch][entry.number] = losses, excess
+            self.ranked.pop(epoch, None)
 
     def budget_after(self, epochs: int) -> int:
         """Return the epochs of the next rung, or of the full budget."""
@@ -216,6 +239,7 @@ class Engine:
             self.rank(entry, report.epoch.epoch)
             if report.epoch.epoch == entry.granted:
                 entry.outcome = "paused"
+                self.paused[entry.granted].add(number)
                 self.running.discard(number)
         self.watch(entry)
         return "stop" if entry.outcome == "paused" else "continue"

@@ -1,6 +1,6 @@
 """Asynchronous successive halving over several objectives: which paused trial goes on. Values in, decisions out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,13 +19,11 @@ class Rung:
         numbers: `(n,)`, of the trials; the lower one goes first among equals, whatever order they come in.
         losses: `(n, objectives)`, to be minimised: costs, which are exact, and the accuracy as of this rung.
         excess: `(n,)`, by how much limits are exceeded in all; 0 or less where all are kept.
-        waiting: `(n,)`, whether a trial is paused here.
     """
 
     numbers: NDArray[np.int64]
     losses: Floats
     excess: Floats
-    waiting: NDArray[np.bool_]
 
     @cached_property
     def rank(self) -> Floats:
@@ -37,15 +35,15 @@ class Rung:
         """Rows from best to worst."""
         return best_first(self.losses, self.excess, self.numbers)
 
-    def promotable(self, factor: int, last: bool) -> list[int]:
-        """Return the numbers of the paused trials among those that may go on, best first."""
+    def promotable(self, waiting: Collection[int], factor: int, last: bool) -> list[int]:
+        """Return which of the trials that wait here may go on, best first."""
         count = len(self.order) // factor
         if last:
             count = max(-(-len(self.order) // factor), int((self.rank == 0).sum()))
-        return [int(self.numbers[row]) for row in self.order[:count] if self.waiting[row]]
+        return [number for row in self.order[:count] if (number := int(self.numbers[row])) in waiting]
 
 
-def promotion(rungs: Sequence[Rung], factor: int, last: bool = False) -> int | None:
+def promotion(rungs: Sequence[Rung], waiting: Sequence[Collection[int]], factor: int, last: bool = False) -> int | None:
     """Return the number of the trial that goes on, of the highest rung that has one; None if a new one should start.
 
     This is ASHA (Li et al., MLSys 2020, Alg. 2) with its ranking by one metric replaced by `best_first`: of a rung, no
@@ -53,12 +51,13 @@ def promotion(rungs: Sequence[Rung], factor: int, last: bool = False) -> int | N
 
     Args:
         rungs: lowest first, the highest below the full budget.
+        waiting: for each rung, the numbers of the trials that are paused there.
         factor: of the trials that have reached a rung, the best 1/factor go on, rounded down.
         last: whether no new trial will start. Then it is rounded up, and all feasible trials of a rung that no other
             one of it dominates go on, so that a small study too ends with a front.
     """
-    for rung in reversed(rungs):
-        found = rung.promotable(factor, last)
+    for rung, paused in zip(reversed(rungs), reversed(waiting), strict=True):
+        found = rung.promotable(paused, factor, last)
         if found:
             return found[0]
     return None

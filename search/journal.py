@@ -1,5 +1,6 @@
 """The journal of a study: every trial, in Optuna's storage, which is the only source of truth."""
 
+import contextlib
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from pydantic import ValidationError
 
 from search.candidate import Final
 from search.networks import Description
@@ -90,13 +92,16 @@ class Journal:
             self.adopt(trial)
 
     def claim(self, study: Study) -> None:
-        """Write the study's identity on first use, and compare it later."""
+        """Write the study's identity on first use, and compare it later; what is new since then was as by default."""
         known = self.optuna.user_attrs.get("study")
         identity = study.identity()
         if known is None:
             self.optuna.set_user_attr("study", identity)
             self.optuna.set_user_attr("objectives", list(study.objectives))
-        elif known != identity:
+            return
+        with contextlib.suppress(ValidationError):
+            known = Study.model_validate(known).identity()
+        if known != identity:
             changed = ", ".join(differences(known, identity))
             raise StudyError(
                 f"{study.folder} belongs to another study: {changed}. Name this one anew with name=NEW, or "

@@ -8,15 +8,15 @@ from search.study import HalvingConfig, Limits
 
 
 @st.composite
-def rungs(draw: st.DrawFn) -> Rung:
-    """A rung of up to 12 trials, with ties, infeasible trials, and any of them waiting."""
+def rungs(draw: st.DrawFn) -> tuple[Rung, set[int]]:
+    """A rung of up to 12 trials, with ties and infeasible ones, and those of them that wait."""
     count = draw(st.integers(1, 12))
-    return Rung(
+    rung = Rung(
         numbers=np.array(draw(st.permutations(range(count)))),
         losses=draw(arrays(float, (count, draw(st.integers(2, 3))), elements=st.integers(0, 4).map(float))),
         excess=draw(arrays(float, count, elements=st.sampled_from([-0.1, 0.0, 0.0, 0.2, 0.3]))),
-        waiting=draw(arrays(bool, count)),
     )
+    return rung, draw(st.sets(st.integers(0, count - 1)))
 
 
 def dominates(rung: Rung, a: int, b: int) -> bool:
@@ -29,49 +29,58 @@ def dominates(rung: Rung, a: int, b: int) -> bool:
 
 
 @given(rungs(), st.integers(2, 4), st.booleans())
-def test_no_trial_goes_on_while_one_that_is_better_in_all_waits(rung: Rung, factor: int, last: bool) -> None:
-    number = promotion([rung], factor, last)
+def test_no_trial_goes_on_while_one_that_is_better_in_all_waits(
+    drawn: tuple[Rung, set[int]], factor: int, last: bool
+) -> None:
+    rung, waiting = drawn
+    number = promotion([rung], [waiting], factor, last)
     if number is not None:
         row = list(rung.numbers).index(number)
-        assert rung.waiting[row]
-        assert not any(dominates(rung, a, row) for a in np.flatnonzero(rung.waiting))
+        assert number in waiting
+        assert not any(dominates(rung, a, row) for a, other in enumerate(rung.numbers) if other in waiting)
 
 
 @given(rungs(), st.integers(2, 4), st.booleans(), st.randoms(use_true_random=False))
-def test_the_order_of_results_means_nothing(rung: Rung, factor: int, last: bool, random: object) -> None:
+def test_the_order_of_results_means_nothing(
+    drawn: tuple[Rung, set[int]], factor: int, last: bool, random: object
+) -> None:
+    rung, waiting = drawn
     rows = list(range(len(rung.numbers)))
     random.shuffle(rows)  # type: ignore[attr-defined]
-    other = Rung(rung.numbers[rows], rung.losses[rows], rung.excess[rows], rung.waiting[rows])
-    assert promotion([other], factor, last) == promotion([rung], factor, last)
+    other = Rung(rung.numbers[rows], rung.losses[rows], rung.excess[rows])
+    assert promotion([other], [waiting], factor, last) == promotion([rung], [waiting], factor, last)
 
 
 @given(rungs(), st.integers(2, 4))
-def test_as_many_go_on_as_the_factor_says(rung: Rung, factor: int) -> None:
-    all_wait = Rung(rung.numbers, rung.losses, rung.excess, np.ones(len(rung.numbers), dtype=bool))
-    assert len(all_wait.promotable(factor, last=False)) == len(rung.numbers) // factor
+def test_as_many_go_on_as_the_factor_says(drawn: tuple[Rung, set[int]], factor: int) -> None:
+    rung, _ = drawn
+    assert len(rung.promotable(rung.numbers, factor, last=False)) == len(rung.numbers) // factor
 
 
 @given(rungs())
-def test_in_the_end_a_front_goes_on(rung: Rung) -> None:
-    all_wait = Rung(rung.numbers, rung.losses, rung.excess, np.ones(len(rung.numbers), dtype=bool))
+def test_in_the_end_a_front_goes_on(drawn: tuple[Rung, set[int]]) -> None:
+    rung, _ = drawn
     best = {
         int(rung.numbers[row])
         for row in np.flatnonzero(rung.excess <= 0)
         if not any(dominates(rung, other, row) for other in range(len(rung.numbers)))
     }
-    assert best <= set(all_wait.promotable(3, last=True))
+    assert best <= set(rung.promotable(rung.numbers, 3, last=True))
 
 
 def test_the_highest_rung_is_asked_first() -> None:
     def rung(*numbers: int) -> Rung:
         count = len(numbers)
         losses = np.arange(2 * count, dtype=float).reshape(count, 2)
-        return Rung(np.array(numbers), losses, np.zeros(count), np.ones(count, dtype=bool))
+        return Rung(np.array(numbers), losses, np.zeros(count))
 
-    assert promotion([rung(0, 1, 2, 3, 4, 5), rung(7, 8)], 3) == 0
-    assert promotion([rung(0, 1, 2, 3, 4, 5), rung(7, 8, 9)], 3) == 7
-    assert promotion([rung(0, 1), rung(7, 8)], 3) is None
-    assert promotion([rung(0, 1), rung(7, 8)], 3, last=True) == 7
+    def promoted(*numbers: range, last: bool = False) -> int | None:
+        return promotion([rung(*n) for n in numbers], numbers, 3, last)
+
+    assert promoted(range(6), range(7, 9)) == 0
+    assert promoted(range(6), range(7, 10)) == 7
+    assert promoted(range(2), range(7, 9)) is None
+    assert promoted(range(2), range(7, 9), last=True) == 7
 
 
 def test_the_ends_of_a_front_come_before_its_middle() -> None:
