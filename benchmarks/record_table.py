@@ -1,8 +1,8 @@
 """Turn a finished run, whose trials were all trained to the end, into a recorded table.
 
-The throughput of every converted network is measured again, with nothing else running. Seconds of an epoch are those of
-the run. First `python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER` (about an hour on two cores), then
-`python -m benchmarks.record_table runs/cifar16 benchmarks/tables/cifar16.parquet`.
+The throughput of every converted network is measured again, and the seconds of one epoch of training, on one thread, with
+nothing else running: those of the run depend on what ran beside it. First `python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER` (about an hour on two cores), then
+`python -m benchmarks.record_table runs/cifar16 benchmarks/tables/cifar16.parquet` (about ten minutes).
 """
 
 import argparse
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import Field, TypeAdapter
 
 from repmlp import build, config_from_dict
 from results.frames import read_run
 from search.costs import input_shape
+from search.data import DataConfig
 from search.networks import Description
 from search.tables import Table, write_table
 from search.throughput import MeasureConfig, measure
+from search.training import Recipe, Trainer
 from spaces.catalogue import Space
 
 
@@ -36,6 +39,12 @@ def main() -> None:
         measured = measure(build(network, deploy=True), input_shape(network), conditions, "cpu")
         throughput[deploy_id] = measured.median
         print(deploy_id, f"{measured.median:,.0f} ({measured.p10:,.0f}-{measured.p90:,.0f}) img/s", flush=True)
+    data, recipe = DataConfig(**run.study["data"]), Recipe(**run.study["training"])
+    torch.set_num_threads(1)
+    seconds = []
+    for count, config in enumerate(complete["config"], 1):
+        seconds.append(Trainer(config_from_dict(config), data, recipe, 0, "cpu").train_epoch().seconds)
+        print(f"{count}/{len(complete)}: {seconds[-1]:.1f} s an epoch", flush=True)
     curves = [run.epochs[run.epochs["trial"] == number].sort_values("epoch") for number in complete.index]
     rows = complete.to_dict("records")
     descriptions = [
@@ -49,7 +58,7 @@ def main() -> None:
         image=(first["in_channels"], tuple(first["size"]), first["classes"]),
         descriptions=descriptions,
         accuracy=np.array([c["accuracy"].to_numpy() for c in curves]),
-        seconds=np.array([c["seconds"].to_numpy() for c in curves]),
+        seconds=np.repeat(np.array(seconds)[:, None], len(curves[0]), 1),
         throughput=np.array([throughput[d.deploy_id] for d in descriptions]),
     )
     about = {"study": run.study, "environment": run.environments[-1]}

@@ -1,5 +1,6 @@
 """Expected hypervolume improvement where only the accuracy is uncertain, and the costs are known."""
 
+import moocore
 import numpy as np
 from scipy.special import ndtr
 
@@ -25,7 +26,7 @@ def expected_hypervolume_improvement(
         mean: `(n,)`, of the candidates' accuracy.
         deviation: `(n,)`, positive.
         costs: `(n, d)`, to be minimised.
-        front: `(m,)`, accuracies.
+        front: `(m,)`, accuracies; only the members that no other one dominates cost time.
         front_costs: `(m, d)`.
         reference: lowest accuracy and highest costs `(d,)` that count.
 
@@ -33,6 +34,9 @@ def expected_hypervolume_improvement(
         `(n,)`, in units of accuracy times those of the costs. Time and memory grow as n times m^d.
     """
     lowest, highest = reference
+    if len(front):  # the rest changes nothing
+        members = moocore.is_nondominated(np.column_stack([-front, front_costs]))
+        front, front_costs = front[members], front_costs[members]
     levels = np.unique(np.append(np.maximum(front, lowest), lowest))
     gains = expected_improvement(mean[:, None], deviation[:, None], levels)
     return (volumes(costs, front, front_costs, levels, highest) * gains).sum(1)

@@ -24,8 +24,11 @@ FRESH = 200
 """Random networks drawn for each batch."""
 PARENTS, CHILDREN = 16, 20
 """Trials of the front that are mutated for each batch, and how often each."""
-BATCH = 4
-"""Proposals chosen at a time, so that models are fitted once for several."""
+BATCH, GROWTH = 4, 1 / 64
+"""Proposals chosen at a time, so that models are fitted once for several: at least so many, and this share of the
+trials, as what many trials say changes slowly."""
+SHORTLIST = 256
+"""Networks from which the later proposals of a batch are chosen."""
 TREES = 40
 RIDGE = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 """Strengths of regularisation to choose from."""
@@ -87,14 +90,21 @@ class SurrogateSampler(Proposing):
         reference = model.lowest, np.max([self.cost_losses(e) for e in judged], axis=0)
         losses = self.signs * np.stack([costs[name][kept] for name in self.costs], 1)
         mean, deviation = model.predict(vectors[kept])
-        chosen: list[Params] = []
-        for _ in range(min(BATCH, len(kept))):
-            gain = expected_hypervolume_improvement(mean, deviation, losses, front, front_costs, reference)
-            gain[[unseen[i].params in chosen for i in kept]] = -1.0
-            best = int(gain.argmax())
-            chosen.append(unseen[kept[best]].params)
+        rows = np.arange(len(kept))
+        chosen: list[int] = []
+        for _ in range(min(max(BATCH, int(GROWTH * len(known))), len(kept))):
+            gain = expected_hypervolume_improvement(
+                mean[rows], deviation[rows], losses[rows], front, front_costs, reference
+            )
+            if not chosen:  # no gain grows as the front does, so those that are far behind are left out from now on
+                best_first = np.argsort(-gain, kind="stable")[:SHORTLIST]
+                rows, gain = rows[best_first], gain[best_first]
+            place = int(gain.argmax())
+            best = rows[place]
+            rows = np.delete(rows, place)
+            chosen.append(best)
             front, front_costs = np.append(front, mean[best]), np.vstack([front_costs, losses[best]])
-        return chosen
+        return [unseen[kept[row]].params for row in chosen]
 
     def unseen(self, judged: list[Entry]) -> list[Unseen]:
         """Return networks to choose from: the pool with some new random ones, and mutants of the best trials."""
