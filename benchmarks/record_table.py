@@ -1,7 +1,8 @@
 """Turn a finished run, whose trials were all trained to the end, into a recorded table.
 
-The throughput of every converted network is measured again, and the seconds of one epoch of training, on one thread, with
-nothing else running: those of the run depend on what ran beside it. First `python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER` (about an hour on two cores), then
+The throughput of every converted network is measured again, and the seconds of one epoch of training on one thread,
+with nothing else running: those of the run depend on what ran beside it. First
+`python run_search.py benchmarks/tables/cifar16.yaml data.root=FOLDER` (about an hour on two cores), then
 `python -m benchmarks.record_table runs/cifar16 benchmarks/tables/cifar16.parquet` (about ten minutes).
 """
 

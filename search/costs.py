@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from repmlp import build, convert
+from repmlp import build
 from repmlp.networks import NetworkConfig
 
 with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, which torch calls deprecated
@@ -95,11 +95,15 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     return total
 
 
-@functools.lru_cache(maxsize=4096)
 def network_costs(config: NetworkConfig) -> dict[str, int]:
     """Return `params` and `macs` of the converted network."""
-    model = unset(config, converted=True)
-    return {"params": sum(p.numel() for p in model.parameters()), "macs": count_macs(model, input_shape(config))}
+    return dict(deployed_costs(config.deployed()))
+
+
+@functools.lru_cache(maxsize=4096)
+def deployed_costs(config: NetworkConfig) -> dict[str, int]:
+    """Return the costs of all networks with the same `deployed()`, such as all kernel sets."""
+    return counts(unset(config, deploy=True), config)
 
 
 def training_costs(config: NetworkConfig) -> dict[str, int]:
@@ -107,18 +111,22 @@ def training_costs(config: NetworkConfig) -> dict[str, int]:
 
     As in the paper's one such row (Table 1 A), `params` counts every element of the state dict, BN statistics included.
     """
-    model = unset(config, converted=False)
+    model = unset(config, deploy=False)
     params = sum(t.numel() for t in model.state_dict().values())
-    return {"params": params, "macs": count_macs(model, input_shape(config))}
+    return {**counts(model, config), "params": params}
+
+
+def counts(model: nn.Module, config: NetworkConfig) -> dict[str, int]:
+    """Return the counts of a network for one of its inputs."""
+    return {"params": sum(p.numel() for p in model.parameters()), "macs": count_macs(model, input_shape(config))}
 
 
 def input_shape(config: NetworkConfig) -> tuple[int, int, int]:
     return config.in_channels, *config.size
 
 
-def unset(config: NetworkConfig, converted: bool) -> nn.Module:
-    """Return the network with unset weights: made, and converted, on the meta device; counting needs no values."""
+def unset(config: NetworkConfig, deploy: bool) -> nn.Module:
+    """Return the network with unset weights: counting needs no values."""
     with torch.device("meta"):
-        model = build(config)
-        model = convert(model) if converted else model
+        model = build(config, deploy)
     return model.to_empty(device="cpu")

@@ -141,10 +141,15 @@ class TellEngine(EngineLink, FIFOScheduler):
         self.asking.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
 
 
-def run(engine: Engine, resources: Resources) -> None:
+def run(engine: Engine, resources: Resources, worker: type[tune.Trainable] = Worker) -> None:
     """Run the engine to its end on Ray; returns early after Ctrl-C, with the trials under way left to continue.
 
     A trial whose worker dies is placed anew up to twice and resumes from its checkpoint.
+
+    Args:
+        engine: gives the tasks, and hears what came of them.
+        resources: of each trial.
+        worker: turns `config["job"]` into results whose "report" is a `Report`.
 
     Raises:
         StudyError: if no Ray cluster can be reached, or it can never offer what a trial asks for.
@@ -155,7 +160,7 @@ def run(engine: Engine, resources: Resources) -> None:
         asking = AskEngine(engine)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(Worker, held_by_trial(resources)),
+                tune.with_resources(worker, held_by_trial(resources)),
                 tune_config=tune.TuneConfig(
                     search_alg=asking, scheduler=TellEngine(engine, asking), num_samples=-1, reuse_actors=True
                 ),
