@@ -1,5 +1,6 @@
 """A run as pandas frames: one row a trial, one row an epoch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ DTYPES = {
     "throughput": "float64",
     "throughput_p10": "float64",
     "throughput_p90": "float64",
+    "relative": "float64",
+    "steady": "boolean",
     "macs": "Int64",
     "params": "Int64",
     "epochs": "Int64",
@@ -73,7 +76,7 @@ def read_run(run: str) -> Run:
         maximise=[d == optuna.study.StudyDirection.MAXIMIZE for d in study.directions],
         reference=attributes.get("reference", {}),
         environments=attributes.get("environments", []),
-        trials=trials_frame(frozen, attributes["study"]["training"]["epochs"]),
+        trials=trials_frame(frozen, attributes),
         epochs=epochs_frame(frozen),
     )
 
@@ -100,23 +103,24 @@ def open_study(run: str) -> optuna.Study:
     return optuna.load_study(study_name=studies[0].study_name, storage=storage)
 
 
-def trials_frame(trials: list[optuna.trial.FrozenTrial], epochs: int) -> pd.DataFrame:
+def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row a trial, indexed by number.
 
     Columns: outcome, reason, twin; accuracy (percent, converted, at full budget; else missing), throughput with p10 and
-    p90 (img/s), macs, params; epochs trained, seconds of training; start, end; config, training_id, deploy_id; and
-    `param.NAME` for each parameter of the space. `epochs` is the full budget.
+    p90 (img/s; the second measurement where there is one), relative (to the baseline, measured in turn), steady
+    (whether the spread was within the study's limit), macs, params; epochs trained, seconds of training; start, end;
+    config, training_id, deploy_id; and `param.NAME` for each parameter of the space. `attributes` are the study's.
     """
-    rows = {trial.number: trial_row(trial, epochs) for trial in trials}
+    rows = {trial.number: trial_row(trial, attributes) for trial in trials}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "trial"
     parameters = sorted(c for c in frame.columns if c not in DTYPES)
     return frame.reindex(columns=[*DTYPES, *parameters]).astype(DTYPES)
 
 
-def trial_row(trial: optuna.trial.FrozenTrial, epochs: int) -> dict[str, Any]:
-    record = trial.user_attrs
-    throughput, curve = record.get("throughput") or {}, curve_of(trial)
+def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    record, epochs, curve = trial.user_attrs, attributes["study"]["training"]["epochs"], curve_of(trial)
+    throughput = attributes.get(f"confirmed {trial.number}") or record.get("throughput") or {}
     unfinished = "paused" if 0 < record.get("granted", 0) <= len(curve) < epochs else "running"
     return {
         "outcome": record.get("outcome", "failed") if trial.state.is_finished() else unfinished,
@@ -126,6 +130,8 @@ def trial_row(trial: optuna.trial.FrozenTrial, epochs: int) -> dict[str, Any]:
         "throughput": throughput.get("median"),
         "throughput_p10": throughput.get("p10"),
         "throughput_p90": throughput.get("p90"),
+        "relative": throughput.get("relative"),
+        "steady": throughput.get("steady"),
         **{name: record.get("costs", {}).get(name) for name in ("macs", "params")},
         "epochs": len(curve),
         "seconds": sum(r["seconds"] for r in curve),

@@ -8,19 +8,27 @@ from results.summary import summary
 
 
 def front_table(run: Run) -> pd.DataFrame:
-    """Return the front: trial, accuracy (%), throughput (img/s, with p10 and p90), params, FLOPs (M), network."""
+    """Return the front: trial, accuracy (%), throughput (img/s, and times the baseline's), params, FLOPs, network."""
     return table(front(run))
 
 
 def table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that are shown of some trials; FLOPs are the paper's, multiply-accumulates."""
+    """Return the columns that are shown of some trials; FLOPs are the paper's, multiply-accumulates.
+
+    A spread above the study's limit is marked with "!".
+    """
     rows = trials.reset_index()
+    unsteady = rows["steady"].eq(False).fillna(False)
     return pd.DataFrame(
         {
             "trial": rows["trial"],
             "accuracy": rows["accuracy"],
             "img/s": rows["throughput"].round().astype("Int64"),
-            "p10-p90": [spread(a, b) for a, b in zip(rows["throughput_p10"], rows["throughput_p90"], strict=True)],
+            "p10-p90": [
+                spread(low, high) + "!" * flagged
+                for low, high, flagged in zip(rows["throughput_p10"], rows["throughput_p90"], unsteady, strict=True)
+            ],
+            "x base": rows["relative"].round(2),
             "params": rows["params"].astype("Int64"),
             "FLOPs (M)": rows["macs"] / 1e6,
             "network": [summary(c) if isinstance(c, dict) else "" for c in rows["config"]],

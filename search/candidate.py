@@ -47,6 +47,12 @@ class Job:
     """GPUs of each."""
     trained: int = 0
     """Epochs that are recorded."""
+    reference: Mapping[str, Any] | None = None
+    """The network beside which this one is measured, as plain values."""
+    measure_on: Mapping[str, float] = field(default_factory=dict)
+    """Ray resources of the nodes that may measure; empty for where the trial trains."""
+    trains: bool = True
+    """False if only the throughput is wanted."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,11 @@ class Candidate:
         """Measure the converted network, alone on its device; fresh weights run as fast as trained ones."""
         self.unmeasured = None
         network = config_from_dict(self.job.config)
+        model, reference = build(network, deploy=True), None
+        if self.job.reference is not None:
+            reference = build(config_from_dict(self.job.reference), deploy=True)
         with self.lock.alone():
-            return measure(build(network, deploy=True), input_shape(network), config, self.job.device)
+            return measure(model, input_shape(network), config, self.job.device, reference)
 
     def train(self) -> Report:
         """Train one epoch; after the last, convert, compare and evaluate."""
@@ -156,6 +165,12 @@ class Candidate:
     def checkpoint(self) -> Path:
         """Where the task's checkpoint is."""
         return checkpoint_path(Path(self.job.folder), self.job.number)
+
+
+def measured(job: Job) -> Throughput:
+    """Return the throughput of a job's network."""
+    assert job.measure is not None
+    return Candidate(job).measured(job.measure)
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:

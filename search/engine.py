@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from search.candidate import Job, Report, checkpoint_path
-from search.halving import Floats, Rung, promotion
+from search.halving import Floats, Rung, promotion, ranks
 from search.journal import Entry, Journal
 from search.networks import Networks
 from search.samplers import make_sampler
@@ -55,6 +55,9 @@ class Engine:
         """How many tasks may be out at once; a backend with fewer places lowers it."""
         self.rejected = 0
         """Candidates in a row that needed no training."""
+        self.confirming: set[int] = set()
+        """Trials that are, or were, measured again by this engine."""
+        self.baseline = networks.baseline()
         self.left: deque[Entry] = deque()
         for entry in list(journal.entries.values()):
             for epoch in self.rungs:
@@ -86,7 +89,7 @@ class Engine:
     def finished(self) -> bool:
         """Whether nothing is left to run."""
         waiting = self.left or self.prepared or any(self.paused.values())
-        return not self.running and not waiting and self.spent
+        return not self.running and not waiting and self.spent and self.unconfirmed() is None
 
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
@@ -103,7 +106,22 @@ class Engine:
             self.journal.end(entry, "stopped", f"not promoted after epoch {len(entry.curve)}")
             self.ended(entry)
         self.paused = {epoch: set() for epoch in self.rungs}
+        entry = self.unconfirmed()
+        if entry is not None:
+            self.confirming.add(entry.number)
+            return self.start(entry)
         return "finished"
+
+    def unconfirmed(self) -> Entry | None:
+        """Return a member of the front whose throughput, an objective, was not measured a second time yet."""
+        if not self.study.measure.confirm or not {"throughput", "latency"} & set(self.study.objectives):
+            return None
+        done = [e for e in self.journal.entries.values() if e.outcome == "complete" and e.final and e.throughput]
+        if not done:
+            return None
+        losses = np.array([self.losses(e, e.final.accuracy) for e in done if e.final])
+        front = [done[row] for row in np.flatnonzero(ranks(losses, np.zeros(len(done))) == 0)]
+        return next((e for e in front if e.confirmed is None and e.number not in self.confirming), None)
 
     def prepare(self) -> None:
         """Choose the next new trial, if none is ready yet."""
@@ -201,7 +219,9 @@ class Engine:
     def start(self, entry: Entry) -> Job:
         """Hand a trial out."""
         self.running.add(entry.number)
-        self.watch(entry)
+        again = entry.number in self.confirming
+        if not again:
+            self.watch(entry)
         study = self.study
         return Job(
             number=entry.number,
@@ -210,18 +230,26 @@ class Engine:
             data=study.data,
             recipe=study.training,
             rungs=self.rungs,
-            measure=None if entry.throughput else study.measure,
+            measure=study.measure if again or entry.throughput is None else None,
             device=study.resources.device,
             threads=max(1, int(study.resources.cpus)),
             folder=str(study.folder.resolve()),
             workers=study.resources.workers,
             gpus=study.resources.gpus,
             trained=len(entry.curve),
+            reference=self.baseline,
+            measure_on=study.resources.measure_on,
+            trains=not again,
         )
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:
         """Record what a worker says; "stop" frees the worker, as the trial has ended or waits to be promoted."""
         entry = self.journal.entries[number]
+        if number in self.confirming:
+            self.running.discard(number)
+            if report.throughput is not None:
+                self.journal.confirm(entry, report.throughput)
+            return "stop"
         if report.throughput is not None:
             self.journal.measured(entry, report.throughput)
             if self.over_limit(entry):

@@ -41,6 +41,8 @@ class Entry:
     twin: int | None = None
     """Number of the trial of the same network, if that one answers for this."""
     throughput: Throughput | None = None
+    confirmed: Throughput | None = None
+    """Of a member of the final front, what the second measurement gave."""
     curve: list[EpochResult] = field(default_factory=list)
     final: Final | None = None
 
@@ -55,9 +57,10 @@ class Entry:
 
     def known_costs(self) -> dict[str, float]:
         """Return the costs that need no training: params, macs, and throughput and latency once measured."""
-        if self.throughput is None:
+        latest = self.confirmed or self.throughput
+        if latest is None:
             return dict(self.costs)
-        return {**self.costs, "throughput": self.throughput.median, "latency": self.throughput.latency}
+        return {**self.costs, "throughput": latest.median, "latency": latest.latency}
 
 
 class Journal:
@@ -88,6 +91,7 @@ class Journal:
         """Training id to the entry that answers for it."""
         self.throughputs: dict[str, Throughput] = {}
         """Deploy id to what was measured."""
+        self.attributes = self.optuna.user_attrs
         for trial in self.optuna.get_trials(deepcopy=False):
             self.adopt(trial)
 
@@ -125,6 +129,7 @@ class Journal:
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
             return
         throughput, final = record.get("throughput"), record.get("final")
+        confirmed = self.attributes.get(f"confirmed {trial.number}")
         curve, granted = curve_of(record), record.get("granted", 0)
         unfinished: Outcome = "paused" if 0 < granted <= len(curve) < self.epochs else "running"
         entry = Entry(
@@ -139,6 +144,7 @@ class Journal:
             reason=record.get("reason", ""),
             twin=record.get("twin"),
             throughput=Throughput(**throughput) if throughput else None,
+            confirmed=Throughput(**confirmed) if confirmed else None,
             curve=curve,
             final=Final(**final) if final else None,
         )
@@ -180,6 +186,11 @@ class Journal:
         entry.throughput = throughput
         self.throughputs.setdefault(entry.deploy_id, throughput)
         entry.trial.set_user_attr("throughput", asdict(throughput))
+
+    def confirm(self, entry: Entry, throughput: Throughput) -> None:
+        """Keep a second measurement, with the study, as Optuna lets nothing of an ended trial change."""
+        entry.confirmed = throughput
+        self.optuna.set_user_attr(f"confirmed {entry.number}", asdict(throughput))
 
     def trained(self, entry: Entry, result: EpochResult) -> None:
         """Add an epoch; one trained again after a crash replaces the lost one."""

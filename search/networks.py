@@ -7,7 +7,7 @@ from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
 from search.costs import network_costs
 from spaces.catalogue import Space
-from spaces.choices import Trial
+from spaces.choices import Plainest, Trial
 
 Image = tuple[int, tuple[int, int], int]
 """Channels, (H, W) and classes of the data."""
@@ -37,6 +37,9 @@ class Networks(Protocol):
     def describe(self, network: Any) -> Description:
         """Return its description, for which its operators are counted."""
 
+    def baseline(self) -> dict[str, Any] | None:
+        """Return the network beside which others are measured, as plain values; None for none."""
+
 
 @dataclass(frozen=True)
 class SpaceNetworks:
@@ -60,3 +63,7 @@ class SpaceNetworks:
     def describe(self, network: NetworkConfig) -> Description:
         """Return its canonical form, its ids and its counts."""
         return Description(*self.identify(network), deploy_id(network), network_costs(network))
+
+    def baseline(self) -> dict[str, Any]:
+        """Return the space's plainest network."""
+        return config_to_dict(self.space.suggest(Plainest(), *self.image))

@@ -4,6 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 QUIET = {
@@ -28,7 +29,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from search.candidate import Candidate, Job  # noqa: E402
+from search.candidate import Candidate, Job, Report, measured  # noqa: E402
 from search.engine import Engine  # noqa: E402
 from search.raytrain import Team  # noqa: E402
 from search.study import Resources, StudyError  # noqa: E402
@@ -38,20 +39,27 @@ class Worker(tune.Trainable):
     """A candidate on a Ray worker; one actor serves trial after trial."""
 
     candidate: Candidate | Team
+    elsewhere: Job | None
+    """What is still to be measured, on another node."""
 
     def setup(self, config: dict[str, Any]) -> None:
         job: Job = config["job"]
-        if job.workers > 1:
-            self.candidate = Team(job)
-        else:
-            self.candidate = Candidate(job)
+        self.elsewhere = job if job.measure_on and job.measure else None
+        if self.elsewhere:
+            job = replace(job, measure=None)
+        self.candidate = Team(job) if job.workers > 1 and job.trains else Candidate(job)
 
     def cleanup(self) -> None:
         if isinstance(self.candidate, Team):
             self.candidate.close()
 
     def step(self) -> dict[str, Any]:
-        report = self.candidate.advance()
+        if self.elsewhere:
+            task = ray.remote(measured).options(num_cpus=0, resources=dict(self.elsewhere.measure_on))
+            report = Report(throughput=ray.get(task.remote(self.elsewhere)))
+            self.elsewhere = None
+        else:
+            report = self.candidate.advance()
         return {"report": report, "done": report.last}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -191,6 +199,12 @@ def places(resources: Resources, offered: Mapping[str, float]) -> int:
     Raises:
         StudyError: if not even one.
     """
+    for name, wanted in resources.measure_on.items():
+        if wanted > offered.get(name, 0):
+            raise StudyError(
+                f"resources.measure_on asks for {name}={wanted:g}, but Ray's nodes have {offered.get(name, 0):g}; "
+                f"start the one that measures with ray start --resources='{{\"{name}\": {wanted:g}}}'."
+            )
     held = []
     for name, kind, wanted in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
         there = offered.get(kind, 0)

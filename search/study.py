@@ -85,6 +85,9 @@ class Resources(BaseModel):
     """GPUs a trial; a fraction lets several share one. 0 trains on the CPU."""
     workers: int = Field(default=1, ge=1)
     """Data-parallel workers a trial, each with `cpus` and `gpus`; they share `training.batch`."""
+    measure_on: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Custom Ray resources, such as {target_device: 1}, of the nodes that measure throughput; {} measures where a trial
+    trains."""
     address: str | None = None
     """Address of a running Ray cluster; None starts Ray here."""
 

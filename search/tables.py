@@ -120,6 +120,9 @@ class Table:
             raise TableError(f"{self.name} does not hold {network}; a table must hold all networks of its space.")
         return self.descriptions[row]
 
+    def baseline(self) -> None:
+        """Return nothing: what was recorded is taken as it is."""
+
     def values(self, objective: str) -> Floats:
         """Return an objective of each network, `(n,)`: the accuracy at the end, or a cost; latency is at batch 1."""
         if objective == "accuracy":

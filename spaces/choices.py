@@ -16,6 +16,18 @@ class Trial(Protocol):
         """Return one of `choices`."""
 
 
+PLAIN = ("plain", "conv", "host")
+"""Kinds of stage that hold no RepMLP."""
+
+
+class Plainest:
+    """A trial that leaves RepMLP out where it can, and else takes what is offered first: the baseline of a space."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return a choice."""
+        return next((choice for choice in choices if choice in PLAIN), choices[0])
+
+
 def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True) -> T:
     """Let `trial` choose one of the values that fit.
 

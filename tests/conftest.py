@@ -30,7 +30,7 @@ def tiny(tmp_path: Path) -> Path:
         trials: 5
         sampler: random
         halving: {{first_rung: 1, factor: 2}}
-        measure: {{batch: 8, seconds: 0.02}}
+        measure: {{batch: 8, seconds: 0.02, confirm: false}}
         """
     )
     return path

@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results.frames import read_run
+from results.front import front
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
 from search.journal import Entry, Journal, mend
@@ -297,3 +298,64 @@ def test_a_lost_worker_is_a_failure_with_its_reason(tiny: Path) -> None:
     assert engine.report(task.number, Report(failure="its worker was lost")) == "stop"
     assert engine.journal.entries[0].reason == "its worker was lost"
     assert engine.next() == "finished"
+
+
+def test_the_front_is_measured_again_at_the_end(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=3", "measure.confirm=true", *ALL)
+    tasks = work_off(engine)
+    again = [t.number for t in tasks if not t.trains]
+    assert again == [t.number for t in tasks[-len(again) :]]
+    run = read_run(str(engine.study.folder))
+    assert set(front(run).index) <= set(again)
+    first = {t.number: t.values for t in engine.journal.optuna.get_trials()}
+    for number in again:
+        entry = engine.journal.entries[number]
+        assert entry.confirmed is not None
+        assert entry.confirmed.median == run.trials.loc[number, "throughput"] != entry.throughput.median
+        assert first[number] == [entry.final.accuracy, entry.throughput.median]
+    assert engine.finished
+    assert work_off(engine_of(tiny, "trials=3", "measure.confirm=true", *ALL)) == []
+
+
+def test_a_front_that_cannot_be_measured_again_stays(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", "measure.confirm=true", *ALL)
+    task = engine.next()
+    assert isinstance(task, Job)
+    candidate = Candidate(task)
+    while engine.report(task.number, candidate.advance()) == "continue":
+        pass
+    again = engine.next()
+    assert isinstance(again, Job)
+    assert not again.trains
+    engine.fail(again.number, "its worker was lost")
+    assert engine.next() == "finished"
+    assert engine.journal.entries[0].outcome == "complete"
+
+
+def test_the_next_trial_is_ready_before_a_worker_is_free(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=3", "resources.concurrent=1", *ALL)
+    first = engine.next()
+    assert isinstance(first, Job)
+    assert engine.next() == "wait"
+    assert engine.prepared is not None
+    ready = engine.prepared.number
+    candidate = Candidate(first)
+    while engine.report(first.number, candidate.advance()) == "continue":
+        pass
+    second = engine.next()
+    assert isinstance(second, Job)
+    assert second.number == ready
+    again = engine_of(tiny, "trials=3", *ALL)
+    resumed = again.next()
+    assert isinstance(resumed, Job)
+    assert resumed.number == ready
+
+
+def test_a_setting_that_is_new_since_a_run_was_as_by_default(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1")
+    known = engine.study.identity()
+    del known["measure"]["channels_last"], known["limits"]["max_latency"]
+    engine.journal.optuna.set_user_attr("study", known)
+    assert engine_of(tiny, "trials=1").journal.entries.keys() == engine.journal.entries.keys()
+    with pytest.raises(StudyError, match="measure.channels_last is False there and True here"):
+        engine_of(tiny, "trials=1", "measure.channels_last=true")
