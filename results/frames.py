@@ -19,6 +19,7 @@ DTYPES = {
     "outcome": "str",
     "reason": "str",
     "twin": "Int64",
+    "origin": "str",
     "accuracy": "float64",
     "throughput": "float64",
     "throughput_p10": "float64",
@@ -68,7 +69,7 @@ def read_run(run: str) -> Run:
     attributes = study.user_attrs
     if "objectives" not in attributes:
         raise RunError(f"{run} holds the Optuna study {study.study_name}, but not one of run_search.py.")
-    frozen = study.get_trials(deepcopy=False)
+    frozen = [t for t in study.get_trials(deepcopy=False) if t.state is not optuna.trial.TrialState.WAITING]
     return Run(
         name=study.study_name,
         study=attributes["study"],
@@ -106,10 +107,11 @@ def open_study(run: str) -> optuna.Study:
 def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row a trial, indexed by number.
 
-    Columns: outcome, reason, twin; accuracy (percent, converted, at full budget; else missing), throughput with p10 and
-    p90 (img/s; the second measurement where there is one), relative (to the baseline, measured in turn), steady
-    (whether the spread was within the study's limit), macs, params; epochs trained, seconds of training; start, end;
-    config, training_id, deploy_id; and `param.NAME` for each parameter of the space. `attributes` are the study's.
+    Columns: outcome, reason, twin, origin (the trial of an earlier run that answered); accuracy (percent, converted, at
+    full budget; else missing), throughput with p10 and p90 (img/s; the second measurement where there is one), relative
+    (to the baseline, measured in turn), steady (whether the spread was within the study's limit), macs, params; epochs
+    trained, seconds of training; start, end; config, training_id, deploy_id; and `param.NAME` for each parameter of the
+    space. `attributes` are the study's.
     """
     rows = {trial.number: trial_row(trial, attributes) for trial in trials}
     frame = pd.DataFrame.from_dict(rows, orient="index")
@@ -126,6 +128,7 @@ def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) ->
         "outcome": record.get("outcome", "failed") if trial.state.is_finished() else unfinished,
         "reason": record.get("reason", ""),
         "twin": record.get("twin"),
+        "origin": record.get("origin", ""),
         "accuracy": (record.get("final") or {}).get("accuracy"),
         "throughput": throughput.get("median"),
         "throughput_p10": throughput.get("p10"),

@@ -25,7 +25,7 @@ def table(trials: pd.DataFrame) -> pd.DataFrame:
             "accuracy": rows["accuracy"],
             "img/s": rows["throughput"].round().astype("Int64"),
             "p10-p90": [
-                spread(low, high) + "!" * flagged
+                spread(low, high) + ("!" if flagged else "")
                 for low, high, flagged in zip(rows["throughput_p10"], rows["throughput_p90"], unsteady, strict=True)
             ],
             "x base": rows["relative"].round(2),

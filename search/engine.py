@@ -15,6 +15,7 @@ from search.journal import Entry, Journal
 from search.networks import Networks
 from search.samplers import make_sampler
 from search.study import DIRECTIONS, Study
+from search.warmstart import begin
 
 PATIENCE = 200
 """Candidates in a row that need no training before the space counts as exhausted."""
@@ -40,7 +41,8 @@ class Engine:
     ) -> None:
         self.study, self.journal, self.networks, self.watch = study, journal, networks, watch
         self.rungs = study.rungs
-        seed = study.seed + len(journal.optuna.trials)
+        begin(study, networks, journal)
+        seed = study.seed + len(journal.entries)
         journal.optuna.sampler = make_sampler(study, journal.entries, networks, seed)
         self.reached: dict[int, dict[int, tuple[Floats, float]]] = {epoch: {} for epoch in self.rungs}
         """For each rung, the losses and the excess of the trials that reached it, by number."""
@@ -70,9 +72,10 @@ class Engine:
                 self.left.append(entry)
 
     def trained(self) -> int:
-        """Return how many trials count against the budget: all but duplicates and infeasible ones."""
+        """Return how many trials count against the budget: all but duplicates, infeasible ones and earlier runs'."""
         return sum(
-            e.outcome not in ("duplicate", "infeasible") and e.twin is None for e in self.journal.entries.values()
+            e.outcome not in ("duplicate", "infeasible") and e.twin is None and e.origin is None
+            for e in self.journal.entries.values()
         )
 
     @property

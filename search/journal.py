@@ -40,6 +40,8 @@ class Entry:
     reason: str = ""
     twin: int | None = None
     """Number of the trial of the same network, if that one answers for this."""
+    origin: str | None = None
+    """The trial of an earlier run whose results these are."""
     throughput: Throughput | None = None
     confirmed: Throughput | None = None
     """Of a member of the final front, what the second measurement gave."""
@@ -76,7 +78,7 @@ class Journal:
 
     def __init__(self, study: Study, storage: BaseStorage | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.objectives, self.epochs = study.objectives, study.training.epochs
+        self.objectives = study.objectives
         storage = optuna.storages.get_storage(open_storage(study) if storage is None else storage)
         known = study.name in {s.study_name for s in storage.get_all_studies()}
         directions = [DIRECTIONS[o] for o in study.objectives]
@@ -91,7 +93,6 @@ class Journal:
         """Training id to the entry that answers for it."""
         self.throughputs: dict[str, Throughput] = {}
         """Deploy id to what was measured."""
-        self.attributes = self.optuna.user_attrs
         for trial in self.optuna.get_trials(deepcopy=False):
             self.adopt(trial)
 
@@ -121,35 +122,19 @@ class Journal:
 
     def adopt(self, trial: optuna.trial.FrozenTrial) -> None:
         """Read one trial back; one that was cut off before it was described ends as failed."""
-        record = trial.user_attrs
-        live = optuna.Trial(self.optuna, trial._trial_id)
-        if "config" not in record:
+        if trial.state is TrialState.WAITING:
+            return
+        entry = entry_of(self.optuna, trial)
+        if entry is None:
             if not trial.state.is_finished():
-                live.set_user_attr("reason", "interrupted before its network was chosen")
+                optuna.Trial(self.optuna, trial._trial_id).set_user_attr(
+                    "reason", "interrupted before its network was chosen"
+                )
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
             return
-        throughput, final = record.get("throughput"), record.get("final")
-        confirmed = self.attributes.get(f"confirmed {trial.number}")
-        curve, granted = curve_of(record), record.get("granted", 0)
-        unfinished: Outcome = "paused" if 0 < granted <= len(curve) < self.epochs else "running"
-        entry = Entry(
-            trial=live,
-            config=record["config"],
-            training_id=record["training_id"],
-            deploy_id=record["deploy_id"],
-            costs=record["costs"],
-            seed=record["seed"],
-            granted=granted,
-            outcome=record.get("outcome", "running") if trial.state.is_finished() else unfinished,
-            reason=record.get("reason", ""),
-            twin=record.get("twin"),
-            throughput=Throughput(**throughput) if throughput else None,
-            confirmed=Throughput(**confirmed) if confirmed else None,
-            curve=curve,
-            final=Final(**final) if final else None,
-        )
         self.keep(entry)
-        recorded: Outcome | None = record.get("outcome") or ("complete" if final and entry.twin is None else None)
+        ended: Outcome | None = "complete" if entry.final and entry.twin is None else None
+        recorded: Outcome | None = trial.user_attrs.get("outcome") or ended
         if recorded and not trial.state.is_finished():  # cut off between its record and Optuna's
             self.end(entry, recorded, entry.reason)
 
@@ -203,6 +188,19 @@ class Journal:
         entry.trial.set_user_attr("final", asdict(final))
         self.end(entry, "complete")
 
+    def take_over(self, entry: Entry, earlier: Entry, origin: str) -> None:
+        """End a new trial as that of an earlier run did, without training."""
+        entry.origin = origin
+        entry.trial.set_user_attr("origin", origin)
+        if earlier.throughput is not None:
+            self.measured(entry, earlier.throughput)
+        for result in earlier.curve:
+            self.trained(entry, result)
+        if earlier.final is not None:
+            self.completed(entry, earlier.final)
+        else:
+            self.end(entry, earlier.outcome, earlier.reason)
+
     def answered(self, entry: Entry, twin: Entry) -> None:
         """Let the trial of the same network answer, now or when it ends."""
         if entry.twin is None:
@@ -233,6 +231,35 @@ class Journal:
         """Return the objectives in the study's order, with the given accuracy."""
         values = {**entry.known_costs(), "accuracy": accuracy}
         return [values[name] for name in self.objectives]
+
+
+def entry_of(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Entry | None:
+    """Return a trial as its study's storage has it; None if its network is not known."""
+    record = trial.user_attrs
+    if "config" not in record:
+        return None
+    throughput, final = record.get("throughput"), record.get("final")
+    confirmed = study.user_attrs.get(f"confirmed {trial.number}") if final else None
+    epochs = study.user_attrs["study"]["training"]["epochs"]
+    curve, granted = curve_of(record), record.get("granted", 0)
+    unfinished: Outcome = "paused" if 0 < granted <= len(curve) < epochs else "running"
+    return Entry(
+        trial=optuna.Trial(study, trial._trial_id),
+        config=record["config"],
+        training_id=record["training_id"],
+        deploy_id=record["deploy_id"],
+        costs=record["costs"],
+        seed=record["seed"],
+        granted=granted,
+        outcome=record.get("outcome", "running") if trial.state.is_finished() else unfinished,
+        reason=record.get("reason", ""),
+        twin=record.get("twin"),
+        origin=record.get("origin"),
+        throughput=Throughput(**throughput) if throughput else None,
+        confirmed=Throughput(**confirmed) if confirmed else None,
+        curve=curve,
+        final=Final(**final) if final else None,
+    )
 
 
 def curve_of(record: dict[str, Any]) -> list[EpochResult]:

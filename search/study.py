@@ -111,6 +111,12 @@ class Study(BaseModel):
     """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
     seed: int = Field(default=0, ge=0)
     sampler: Literal["surrogate", "random", "tpe", "nsga2", "gp", "local"] = "surrogate"
+    start_with: tuple[Literal["paper"] | dict[str, Any], ...] = ()
+    """Networks to try first: parameters of the space by name, such as {stage1.kind: repmlp}, what is left out being as
+    plain as possible; or paper, for the networks of Tables 2-4 that the space holds."""
+    from_runs: tuple[str, ...] = ()
+    """Earlier runs (folders, or URL#NAME). Their results are taken over if data, training and, where speed counts,
+    measurement are the same; else the search starts with the networks of their fronts."""
     objectives: tuple[Objective, ...] = ("accuracy", "throughput")
     limits: Limits = Limits()
     halving: HalvingConfig | None = HalvingConfig()

@@ -1,6 +1,6 @@
 """What a trial is asked: one of the values that a space offers, of those that fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,49 @@ class Plainest:
         return next((choice for choice in choices if choice in PLAIN), choices[0])
 
 
+class Preset(Plainest):
+    """A trial that takes wanted values where they are offered, and else is as plain as possible.
+
+    Args:
+        wanted: values by name of the parameter; without what `choose` adds to a name, unless `exact`.
+        exact: whether names are those of another trial, as they are.
+    """
+
+    def __init__(self, wanted: Mapping[str, Any], exact: bool = False) -> None:
+        self.wanted, self.exact = wanted, exact
+        self.params: dict[str, Any] = {}
+        """What was asked, with the values taken."""
+        self.asked: set[str] = set()
+        self.refused: dict[str, Sequence[Any]] = {}
+        """Wanted, but not among these."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether everything wanted was asked, and offered."""
+        return not self.refused and set(self.wanted) <= self.asked
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return a choice."""
+        self.params[name] = self.taken(name, choices)
+        return self.params[name]
+
+    def taken(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return a choice, and note what was wanted in vain."""
+        known = name if self.exact else name.partition(" of ")[0]
+        self.asked.add(known)
+        if known in self.wanted:
+            offered = [c for c in choices if written(c) == written(self.wanted[known])]
+            if offered:
+                return offered[0]
+            self.refused[known] = choices
+        return super().suggest_categorical(name, choices)
+
+
+def written(value: Any) -> str:
+    """Return a value as it is compared: a list of YAML, a tuple and the text of either are the same."""
+    return str(value).translate(str.maketrans("[]", "()")).replace(",)", ")")
+
+
 def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True) -> T:
     """Let `trial` choose one of the values that fit.
 
@@ -41,6 +84,8 @@ def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], boo
     if not offered:
         raise ValueError(f"{name}: none of {', '.join(map(str, values))} fits; offer smaller values in the space.")
     if len(offered) == 1:
+        if isinstance(trial, Preset):
+            trial.taken(name, list(offered))
         return next(iter(offered.values()))
     if len(offered) < len(set(values)):
         name = f"{name} of {', '.join(map(str, offered))}"

@@ -357,5 +357,5 @@ def test_a_setting_that_is_new_since_a_run_was_as_by_default(tiny: Path) -> None
     del known["measure"]["channels_last"], known["limits"]["max_latency"]
     engine.journal.optuna.set_user_attr("study", known)
     assert engine_of(tiny, "trials=1").journal.entries.keys() == engine.journal.entries.keys()
-    with pytest.raises(StudyError, match="measure.channels_last is False there and True here"):
+    with pytest.raises(StudyError, match=r"measure\.channels_last is False there and True here"):
         engine_of(tiny, "trials=1", "measure.channels_last=true")

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from results.frames import read_run
+from search.engine import Engine
+from search.networks import SpaceNetworks
+from search.study import Study, StudyError
+from search.warmstart import starts
+from spaces.resnet import ResNet50Space
+from spaces.starts import PAPER
+from tests.driving import engine_of, work_off
+
+ALL = "halving=null"
+START = "start_with=[{stage1.kind: repmlp, stage1.kernels: [1, 3], stage1.channels: 8}]"
+
+
+def outcomes(engine: Engine) -> list[str]:
+    return [e.outcome for e in engine.journal.entries.values()]
+
+
+def test_a_study_begins_with_the_networks_it_names(tiny: Path) -> None:
+    engine = engine_of(tiny, START, "trials=2", ALL)
+    first, second = work_off(engine)
+    (stage,) = first.config["stages"]
+    assert (stage["channels"], stage["block"]["kind"], stage["block"]["kernels"]) == (8, "repmlp", [[1, 1], [3, 3]])
+    assert second.config != first.config
+
+
+def test_what_is_still_to_be_started_with_survives_an_interruption(tiny: Path) -> None:
+    two = "start_with=[{stage1.kind: conv}, {stage1.kind: repmlp, stage1.kernels: [1, 3]}]"
+    cut = engine_of(tiny, two, "trials=2", "resources.concurrent=1", ALL)
+    work_off(cut, until=lambda _, reports: reports == 1)
+    tasks = work_off(engine_of(tiny, two, "trials=2", "resources.concurrent=1", ALL))
+    assert [t.config["stages"][0]["block"]["kind"] for t in tasks] == ["conv", "repmlp"]
+    assert len(read_run(str(cut.study.folder)).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("{stage1.kind: dense}", r"stage1.kind='dense' is not offered; there are repmlp, conv"),
+        ("{stage1.knd: conv}", r"stage1.knd is not asked; parameters of that network are .*stage1.kind"),
+        ("paper", "holds no network of the paper"),
+    ],
+)
+def test_a_start_outside_the_space_is_refused(tiny: Path, start: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        engine_of(tiny, f"start_with=[{start}]")
+
+
+def test_the_papers_networks_are_what_its_tables_count() -> None:
+    networks = SpaceNetworks(ResNet50Space(), (3, (224, 224), 1000))
+    study = Study(name="t", space=ResNet50Space(), start_with=("paper",))
+    found = starts(study, networks)
+    assert len(found) == len(PAPER) - 3  # those of Table 4 are for 320 pixels
+    from spaces.choices import Preset
+
+    table_2 = networks.suggest(Preset(PAPER["Table 2, r=4 g=8"]))
+    assert round(networks.describe(table_2).costs["params"] / 1e6, 2) == 30.87
+    table_3 = networks.suggest(Preset(PAPER["Table 3, c3 c4"]))
+    assert round(networks.describe(table_3).costs["params"] / 1e6, 2) == 40.87
+    large = ResNet50Space(partitions=(10,), groups=(4, 8, 16))
+    table_4 = SpaceNetworks(large, (3, (320, 320), 1000))
+    counts = table_4.describe(table_4.suggest(Preset(PAPER["Table 4, g4/8 at 320"]))).costs
+    assert round(counts["params"] / 1e6, 2) == 87.38
+    assert len(starts(study, table_4)) == 4  # these three, and ResNet-50
+
+
+def test_results_of_an_earlier_run_are_taken_over(tiny: Path) -> None:
+    earlier = engine_of(tiny, "trials=5", "name=earlier")
+    work_off(earlier)
+    known = {e.training_id: e for e in earlier.journal.entries.values() if e.outcome in ("complete", "stopped")}
+    source = f"from_runs=[{earlier.study.folder}]"
+    engine = engine_of(tiny, "trials=3", source)
+    taken = {e.training_id: e for e in engine.journal.entries.values()}
+    assert taken.keys() == known.keys()
+    for training_id, entry in taken.items():
+        old = known[training_id]
+        assert (entry.outcome, entry.final, entry.curve) == (old.outcome, old.final, old.curve)
+        assert entry.throughput == old.throughput
+        assert entry.origin == f"{earlier.study.folder} trial {old.number}"
+        weights = [
+            r / "weights" / f"{e.number}.safetensors"
+            for r, e in ((earlier.study.folder, old), (engine.study.folder, entry))
+        ]
+        assert weights[0].exists() == weights[1].exists() == (entry.outcome == "complete")
+    tasks = work_off(engine)
+    assert engine.trained() == 3
+    assert not {engine.journal.entries[t.number].training_id for t in tasks} & set(known)
+    again = engine_of(tiny, "trials=3", source)
+    assert len(again.journal.entries) == len(engine.journal.entries)
+    assert read_run(str(engine.study.folder)).trials["origin"].ne("").sum() == len(known)
+
+
+def test_a_run_of_another_recipe_gives_its_front_to_begin_with(tiny: Path) -> None:
+    earlier = engine_of(tiny, "trials=3", "name=earlier", "training.epochs=2", ALL)
+    work_off(earlier)
+    front = [t.number for t in earlier.journal.optuna.best_trials]
+    engine = engine_of(tiny, f"trials={len(front)}", f"from_runs=[{earlier.study.folder}]", ALL)
+    assert outcomes(engine) == []
+    tasks = work_off(engine)
+    assert [dict(t.config) for t in tasks] == [earlier.journal.entries[n].config for n in front]
+
+
+def test_a_run_that_is_not_there_is_named(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"from_runs: .*nowhere is not a run folder"):
+        engine_of(tiny, f"from_runs=[{tmp_path / 'nowhere'}]")
