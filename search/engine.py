@@ -97,7 +97,6 @@ class Engine:
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
         if len(self.running) >= self.places:
-            self.prepare()
             return "wait"
         entry = self.cut_off() or self.promoted() or self.fresh() or self.promoted()
         if entry is not None:
@@ -127,7 +126,7 @@ class Engine:
         return next((e for e in front if e.confirmed is None and e.number not in self.confirming), None)
 
     def prepare(self) -> None:
-        """Choose the next new trial, if none is ready yet."""
+        """Choose the next new trial, if none is ready yet; a backend calls it while all workers are busy."""
         if self.prepared is None and not self.left and not self.spent:
             self.prepared = self.candidate()
 

@@ -96,12 +96,17 @@ class AskEngine(EngineLink, Searcher):
         self.engine = engine
         self.numbers: dict[str, int] = {}
         self.errors: dict[str, str] = {}
+        self.waits = 0
+        """Calls in vain since the last task; Tune asks before it handles each event."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         job = self.engine.next()
         if isinstance(job, Job):
-            self.numbers[trial_id] = job.number
+            self.numbers[trial_id], self.waits = job.number, 0
             return {"job": job}
+        self.waits += 1
+        if self.waits == 2:  # at the first, the worker of the last task has not been told to begin
+            self.engine.prepare()
         return None if job == "wait" else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

@@ -45,6 +45,7 @@ def simulate(table: Table, study: Study, workers: int = 8, seconds: float = np.i
     while now < seconds:
         while isinstance(job := engine.next(), Job):
             start(table, engine, job, now, events)
+        engine.prepare()
         if not events:
             break
         now, number, epoch = heapq.heappop(events)

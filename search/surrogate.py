@@ -20,9 +20,9 @@ from search.study import Study
 
 POOL = 2000
 """Unseen random networks that are kept from batch to batch."""
-FRESH = 200
+FRESH = 64
 """Random networks drawn for each batch."""
-PARENTS, CHILDREN = 16, 20
+PARENTS, CHILDREN = 16, 8
 """Trials of the front that are mutated for each batch, and how often each."""
 BATCH, GROWTH = 4, 1 / 64
 """Proposals chosen at a time, so that models are fitted once for several: at least so many, and this share of the

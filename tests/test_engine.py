@@ -337,6 +337,7 @@ def test_the_next_trial_is_ready_before_a_worker_is_free(tiny: Path) -> None:
     first = engine.next()
     assert isinstance(first, Job)
     assert engine.next() == "wait"
+    engine.prepare()
     assert engine.prepared is not None
     ready = engine.prepared.number
     candidate = Candidate(first)
