@@ -134,7 +134,7 @@ def search(study: Study, image: Image) -> None:
 
 def run(study: Study, journal: Journal, image: Image) -> Engine:
     """Let Ray work off what the journal lacks."""
-    display = Display(console, study.trials, study.training.epochs, journal.entries.values())
+    display = Display(console, study, journal.optuna.user_attrs["reference"], journal.entries.values())
     engine = Engine(study, journal, SpaceNetworks(study.space, image), display.changed)
     if engine.finished:
         return engine

@@ -75,6 +75,8 @@ class Report:
     epoch: EpochResult | None = None
     final: Final | None = None
     failure: str | None = None
+    out_of_memory: bool = False
+    """Whether the failure was that the GPU's memory, or the trial's share of it, was used up."""
 
     @property
     def last(self) -> bool:
@@ -107,6 +109,12 @@ class Candidate:
             return self.train()
         except (DivergedError, ConversionError) as error:
             return Report(failure=f"{type(error).__name__.removesuffix('Error')}: {error}")
+        except torch.OutOfMemoryError as error:
+            self.trainer = None
+            torch.cuda.empty_cache()
+            share = f"its {self.job.gpus:g} of a GPU" if self.job.gpus < 1 else "its GPU"
+            reason = f"out of memory on {share}: {str(error).partition('. ')[0]}; lower training.batch"
+            return Report(failure=reason, out_of_memory=True)
 
     def measured(self, config: MeasureConfig) -> Throughput:
         """Measure the converted network, alone on its device; fresh weights run as fast as trained ones."""
@@ -136,6 +144,8 @@ class Candidate:
         """Return a new trainer, or the one that the checkpoint holds."""
         job = self.job
         torch.set_num_threads(job.threads)
+        if 0 < job.gpus < 1:  # a trial that takes more than its share fails alone, not its neighbours
+            torch.cuda.set_per_process_memory_fraction(job.gpus)
         torch.backends.cudnn.allow_tf32 = False  # converted and trained logits are compared in true float32
         config = config_from_dict(job.config)
         trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.shared, self.shard)

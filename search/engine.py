@@ -237,12 +237,17 @@ class Engine:
             threads=max(1, int(study.resources.cpus)),
             folder=str(study.folder.resolve()),
             workers=study.resources.workers,
-            gpus=study.resources.gpus,
+            gpus=self.gpus(entry),
             trained=len(entry.curve),
             reference=self.baseline,
             measure_on=study.resources.measure_on,
             trains=not again,
         )
+
+    def gpus(self, entry: Entry, again: bool = False) -> float:
+        """Return the GPUs that each worker of a trial gets: twice the share once it has run out of memory."""
+        share = self.study.resources.gpus
+        return min(1.0, 2 * share) if 0 < share < 1 and (again or entry.retried) else share
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:
         """Record what a worker says; "stop" frees the worker, as the trial has ended or waits to be promoted."""
@@ -259,6 +264,11 @@ class Engine:
         if report.epoch is not None:
             self.rejected = 0
             self.journal.trained(entry, report.epoch)
+        if report.out_of_memory and self.gpus(entry) < self.gpus(entry, again=True):
+            self.journal.retry(entry)
+            self.running.discard(number)
+            self.left.append(entry)
+            return "stop"
         if report.failure is not None:
             self.journal.end(entry, "failed", report.failure)
         elif report.final is not None:

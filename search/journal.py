@@ -40,6 +40,8 @@ class Entry:
     reason: str = ""
     twin: int | None = None
     """Number of the trial of the same network, if that one answers for this."""
+    retried: bool = False
+    """Whether it ran out of memory once."""
     origin: str | None = None
     """The trial of an earlier run whose results these are."""
     throughput: Throughput | None = None
@@ -160,6 +162,11 @@ class Journal:
         entry.granted, entry.outcome = epochs, "running"
         entry.trial.set_user_attr("granted", epochs)
 
+    def retry(self, entry: Entry) -> None:
+        """Note that a trial ran out of memory, and may try once more."""
+        entry.retried = True
+        entry.trial.set_user_attr("retried", True)
+
     def constrain(self, entry: Entry, excess: dict[str, float]) -> None:
         """Tell the sampler how far each limit is exceeded; at most 0 is feasible."""
         known = entry.trial.constraints
@@ -254,6 +261,7 @@ def entry_of(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Entry | No
         outcome=record.get("outcome", "running") if trial.state.is_finished() else unfinished,
         reason=record.get("reason", ""),
         twin=record.get("twin"),
+        retried=record.get("retried", False),
         origin=record.get("origin"),
         throughput=Throughput(**throughput) if throughput else None,
         confirmed=Throughput(**confirmed) if confirmed else None,

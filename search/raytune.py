@@ -173,7 +173,7 @@ def run(engine: Engine, resources: Resources, worker: type[tune.Trainable] = Wor
         asking = AskEngine(engine)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(worker, held_by_trial(resources)),
+                tune.with_resources(worker, lambda config: held_by_trial(resources, config["job"].gpus)),
                 tune_config=tune.TuneConfig(
                     search_alg=asking, scheduler=TellEngine(engine, asking), num_samples=-1, reuse_actors=True
                 ),
@@ -191,11 +191,11 @@ def run(engine: Engine, resources: Resources, worker: type[tune.Trainable] = Wor
             ray.shutdown()
 
 
-def held_by_trial(resources: Resources) -> dict[str, float]:
+def held_by_trial(resources: Resources, gpus: float) -> tune.PlacementGroupFactory:
     """Return what Tune reserves for a trial; for a group of workers, which Ray Train places, just not nothing."""
     if resources.workers > 1:
-        return {"memory": 1}
-    return {"cpu": resources.cpus, "gpu": resources.gpus}
+        return tune.PlacementGroupFactory([{"memory": 1}])
+    return tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": gpus}])
 
 
 def places(resources: Resources, offered: Mapping[str, float]) -> int:

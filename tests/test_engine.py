@@ -1,8 +1,9 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from results.frames import read_run
@@ -360,3 +361,32 @@ def test_a_setting_that_is_new_since_a_run_was_as_by_default(tiny: Path) -> None
     assert engine_of(tiny, "trials=1").journal.entries.keys() == engine.journal.entries.keys()
     with pytest.raises(StudyError, match=r"measure\.channels_last is False there and True here"):
         engine_of(tiny, "trials=1", "measure.channels_last=true")
+
+
+def test_a_trial_that_runs_out_of_memory_is_tried_once_more_with_twice_the_share(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", "resources.gpus=0.25", *ALL)
+    shares = []
+    for _ in range(2):
+        task = engine.next()
+        assert isinstance(task, Job)
+        shares.append(task.gpus)
+        assert engine.report(task.number, Report(failure="out of memory", out_of_memory=True)) == "stop"
+    assert shares == [0.25, 0.5]
+    assert engine.next() == "finished"
+    entry = engine.journal.entries[0]
+    assert (entry.outcome, entry.reason) == ("failed", "out of memory")
+
+
+def test_out_of_memory_says_what_to_do(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = engine_of(tiny, "trials=1", *ALL).next()
+    assert isinstance(task, Job)
+
+    def full(_: Candidate) -> Report:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Candidate, "train", full)
+    candidate = Candidate(replace(task, gpus=0.5))
+    candidate.advance()
+    report = candidate.advance()
+    assert report.out_of_memory
+    assert report.failure == "out of memory on its 0.5 of a GPU: CUDA out of memory; lower training.batch"

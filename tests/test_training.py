@@ -12,7 +12,7 @@ from repmlp.resnet import ResNet, ResNetStage, face_resnet
 from search.candidate import Candidate, Job
 from search.data import DataConfig
 from search.tasks import Recognition, Segmentation
-from search.throughput import MeasureConfig, measure
+from search.throughput import MeasureConfig
 from search.training import DivergedError, Recipe, Trainer
 from tests.sets import rows_of_faces, write_classes, write_faces, write_segments
 
@@ -187,19 +187,6 @@ def test_a_diverged_candidate_reports_its_reason(tmp_path: Path) -> None:
     report = Candidate(task(tmp_path, measure=None, recipe=recipe)).advance()
     assert report.last
     assert report.failure.startswith("Diverged: the training loss became")
-
-
-def test_throughput_counts_images_per_second() -> None:
-    class Slow(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            import time
-
-            time.sleep(0.005)
-            return x
-
-    found = measure(Slow(), (1, 2, 2), MeasureConfig(batch=10, seconds=0.1), "cpu")
-    assert 1000 < found.median <= 2000
-    assert found.samples >= 10
 
 
 def test_a_conversion_beyond_tolerance_fails_the_trial_and_keeps_no_weights(
