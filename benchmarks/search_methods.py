@@ -6,14 +6,15 @@ proposal to the end, repeats too, as plain Optuna does; MOASHA is Syne Tune's ow
 objective in the table, counts networks trained to the end, as a share of the whole table's. Compute is the workers'
 time, in mean full trainings. `python -m benchmarks.search_methods TABLE [--second] [--methods ours tpe] [--seeds 20]`,
 where TABLE is a recorded table (.parquet), or nb201_*.npz or nb301.npz (`--second`: its second curves). The rows go to
-`benchmarks/measured/search_methods-TABLE.csv`. MOASHA needs `pip install syne-tune`.
+`benchmarks/measured/search_methods-TABLE.csv`. `--methods ours complete-only highest-rung --save models` compares how
+the model of accuracy learns from trials that were stopped. MOASHA needs `pip install syne-tune`.
 """
 
 import argparse
 import heapq
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,11 @@ import optuna
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from search.samplers import Draw
+from search.halving import Floats
+from search.samplers import STARTUP, Draw
 from search.simulate import Completed, hypervolume_over_time, simulate
 from search.study import DIRECTIONS, HalvingConfig, Limits, Objective, Study
+from search.surrogate import Accuracy, SurrogateSampler
 from search.tables import Table, nas_bench_201, nas_bench_301, read_table
 
 WORKERS = 8
@@ -47,6 +50,38 @@ def ours(table: Table, objectives: Objectives, seed: int, seconds: float) -> lis
 
 def random_halving(table: Table, objectives: Objectives, seed: int, seconds: float) -> list[Completed]:
     return simulate(table, study(table, objectives, seed, "random"), WORKERS, seconds)
+
+
+class CompleteOnly(Accuracy):
+    """Learns from trials at full budget alone, once there are ten; until then from all as they are."""
+
+    def targets(self, curves: Sequence[Sequence[float]], budgets: int) -> tuple[list[int], Floats, Floats]:
+        rows = [row for row, curve in enumerate(curves) if len(curve) == budgets]
+        rows = rows if len(rows) >= STARTUP else list(range(len(curves)))
+        return rows, np.array([curves[row][-1] for row in rows]), np.zeros(len(rows))
+
+
+class HighestRung(Accuracy):
+    """Learns from the highest rung that ten trials have reached, as BOHB does (Falkner et al. 2018)."""
+
+    def targets(self, curves: Sequence[Sequence[float]], budgets: int) -> tuple[list[int], Floats, Floats]:
+        enough = [k for k in range(budgets) if sum(len(c) > k for c in curves) >= STARTUP]
+        rung = max(enough, default=0)
+        rows = [row for row, curve in enumerate(curves) if len(curve) > rung]
+        return rows, np.array([curves[row][rung] for row in rows]), np.zeros(len(rows))
+
+
+def with_model(model: type[Accuracy]) -> Method:
+    """Return ours with another model of accuracy."""
+
+    def search(table: Table, objectives: Objectives, seed: int, seconds: float) -> list[Completed]:
+        kept, SurrogateSampler.model = SurrogateSampler.model, model
+        try:
+            return ours(table, objectives, seed, seconds)
+        finally:
+            SurrogateSampler.model = kept
+
+    return search
 
 
 def plain(sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Method:
@@ -117,6 +152,8 @@ METHODS: dict[str, Method] = {
     "nsga2": plain(lambda seed: optuna.samplers.NSGAIISampler(seed=seed)),
     "random": plain(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
 }
+MODELS: dict[str, Method] = {"complete-only": with_model(CompleteOnly), "highest-rung": with_model(HighestRung)}
+"""Ours, taught otherwise by trials that were stopped: the evidence for its default."""
 
 
 def load(path: Path, second: bool) -> tuple[Table, Objectives]:
@@ -178,7 +215,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("table", type=Path)
     parser.add_argument("--second", action="store_true", help="the second curves of nb301.npz")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *MODELS], default=list(METHODS))
+    parser.add_argument("--save", default="search_methods", help="first part of the names of the files written")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=160, help="compute a search may use, in mean full trainings")
     arguments = parser.parse_args()
@@ -189,7 +227,7 @@ def main() -> None:
     for name in arguments.methods:
         for seed in range(arguments.seeds):
             start = time.perf_counter()
-            completed = METHODS[name](table, objectives, seed, arguments.budget * unit)
+            completed = {**METHODS, **MODELS}[name](table, objectives, seed, arguments.budget * unit)
             spent = time.perf_counter() - start
             times, shares = hypervolume_over_time(table, completed, objectives)
             curves.setdefault(name, []).append((times / unit, shares))
@@ -197,8 +235,8 @@ def main() -> None:
             rows.append({"method": name, "seed": seed, **to, "budget": arguments.budget, "seconds": round(spent, 2)})
         print(json.dumps(summary(name, pd.DataFrame(rows))), flush=True)
     frame = pd.DataFrame(rows)
-    frame.to_csv(MEASURED / f"search_methods-{table.name}.csv", index=False, float_format="%.2f")
-    figure(table, curves, arguments.budget, MEASURED / f"search_methods-{table.name}.png")
+    frame.to_csv(MEASURED / f"{arguments.save}-{table.name}.csv", index=False, float_format="%.2f")
+    figure(table, curves, arguments.budget, MEASURED / f"{arguments.save}-{table.name}.png")
     print(pd.DataFrame([summary(name, frame) for name in arguments.methods]).to_string(index=False))
     medians = {
         name: {c: float(np.quantile(of[c], 0.5, method="nearest")) for c in (f"to {s:.0%}" for s in SHARES)}

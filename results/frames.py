@@ -24,6 +24,7 @@ DTYPES = {
     "throughput": "float64",
     "throughput_p10": "float64",
     "throughput_p90": "float64",
+    "latency": "float64",
     "relative": "float64",
     "steady": "boolean",
     "macs": "Int64",
@@ -108,10 +109,10 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str
     """Return one row a trial, indexed by number.
 
     Columns: outcome, reason, twin, origin (the trial of an earlier run that answered); accuracy (percent, converted, at
-    full budget; else missing), throughput with p10 and p90 (img/s; the second measurement where there is one), relative
-    (to the baseline, measured in turn), steady (whether the spread was within the study's limit), macs, params; epochs
-    trained, seconds of training; start, end; config, training_id, deploy_id; and `param.NAME` for each parameter of the
-    space. `attributes` are the study's.
+    full budget; else missing), throughput with p10 and p90 (img/s; the second measurement where there is one), latency
+    (ms a batch), relative (to the baseline, measured in turn), steady (its spread was within the study's limit); macs,
+    params; epochs trained, seconds of training; start, end; config, training_id, deploy_id; and `param.NAME` for each
+    parameter of the space. `attributes` are the study's.
     """
     rows = {trial.number: trial_row(trial, attributes) for trial in trials}
     frame = pd.DataFrame.from_dict(rows, orient="index")
@@ -133,6 +134,7 @@ def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) ->
         "throughput": throughput.get("median"),
         "throughput_p10": throughput.get("p10"),
         "throughput_p90": throughput.get("p90"),
+        "latency": 1000 * throughput["batch"] / throughput["median"] if throughput else None,
         "relative": throughput.get("relative"),
         "steady": throughput.get("steady"),
         **{name: record.get("costs", {}).get(name) for name in ("macs", "params")},

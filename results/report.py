@@ -14,7 +14,13 @@ from results.summary import summary
 from results.table import readable
 from results.views import front_table, table
 
-TITLES = {"accuracy": "accuracy (%)", "throughput": "throughput (img/s)", "macs": "FLOPs (M)", "params": "params (M)"}
+TITLES = {
+    "accuracy": "accuracy (%)",
+    "throughput": "throughput (img/s)",
+    "latency": "latency (ms a batch)",
+    "macs": "FLOPs (M)",
+    "params": "params (M)",
+}
 COLOURS = {"front": "#d55e00", "complete": "#0072b2", "stopped": "#999999"}
 """Colours that colour-blind readers tell apart (Okabe and Ito)."""
 

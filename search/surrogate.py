@@ -35,6 +35,53 @@ RIDGE = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 Vectors = NDArray[np.float32]
 
 
+class Accuracy:
+    """Accuracy at the full budget, of any network, from the accuracies at all rungs.
+
+    A trial that was stopped at a rung is extrapolated from rung to rung by lines, fitted to the trials that went on,
+    and weighs less, the more these scatter. Extremely randomised trees learn the extrapolated values, and the spread of
+    their predictions is the uncertainty.
+
+    Args:
+        budgets: epochs of the rungs, and the full ones.
+        entries: trials that have reached the first rung.
+        vectors: `(n, features)`, of their networks.
+        generator: of the trees' seed.
+    """
+
+    def __init__(
+        self, budgets: Sequence[int], entries: Sequence[Entry], vectors: Vectors, generator: np.random.Generator
+    ) -> None:
+        self.epochs = budgets[-1]
+        curves = [[e.curve[b - 1].accuracy for b in budgets if len(e.curve) >= b] for e in entries]
+        rows, values, variances = self.targets(curves, len(budgets))
+        self.lowest = float(values.min())
+        weights = 1 / (variances + 0.1 * values.var() + 1e-9)
+        self.trees = ExtraTreesRegressor(TREES, max_features=0.5, random_state=int(generator.integers(1 << 31)))
+        self.trees.fit(vectors[rows], values, sample_weight=weights / weights.mean())
+
+    def targets(self, curves: Sequence[Sequence[float]], budgets: int) -> tuple[list[int], Floats, Floats]:
+        """Return which trials are learnt from, the accuracy at the full budget that each stands for, and its variance.
+
+        Args:
+            curves: for each trial, its accuracies at the rungs that it has reached.
+            budgets: how many there are, the full one included.
+        """
+        lines = [line([(c[k], c[k + 1]) for c in curves if len(c) > k + 1]) for k in range(budgets - 1)]
+        values, variances = np.array([extrapolated(curve, lines) for curve in curves]).T
+        return list(range(len(curves))), values, variances
+
+    def knows(self, entry: Entry) -> bool:
+        """Whether a trial was trained to the end."""
+        return len(entry.curve) >= self.epochs
+
+    def predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
+        """Return mean and deviation, each `(n,)`, of networks `(n, features)`."""
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        each = np.stack([tree.tree_.predict(vectors)[:, 0] for tree in self.trees.estimators_])
+        return each.mean(0), each.std(0) + 1e-3
+
+
 @dataclass(frozen=True)
 class Unseen:
     """A network that could be proposed."""
@@ -52,16 +99,23 @@ class SurrogateSampler(Proposing):
     workers get no near-twins.
     """
 
+    model: type[Accuracy] = Accuracy
+    """What learns the accuracy."""
+
     def __init__(self, study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> None:
         super().__init__(study, entries, networks, seed)
         self.pool: dict[str, Unseen] = {}
         self.queue: list[Params] = []
+        self.in_vain = 0
+        """Proposals at random until the next batch, after one that found nothing unseen."""
         self.features: dict[int, dict[str, Any]] = {}
 
     def propose(self, judged: list[Entry]) -> Params:
         """Return the next of a batch."""
-        if not self.queue:
+        if not self.queue and self.in_vain <= 0:
             self.queue = self.batch(judged)
+            self.in_vain = 0 if self.queue else BATCH**2
+        self.in_vain -= 1
         return self.queue.pop(0) if self.queue else {}
 
     def batch(self, judged: list[Entry]) -> list[Params]:
@@ -80,7 +134,7 @@ class SurrogateSampler(Proposing):
         if not len(kept):
             return []
         row = {e.number: i for i, e in enumerate(known)}
-        model = Accuracy(self.study.budgets, judged, seen[[row[e.number] for e in judged]], self.generator)
+        model = self.model(self.study.budgets, judged, seen[[row[e.number] for e in judged]], self.generator)
         running = [e for e in known if e.outcome == "running" and not model.knows(e) and self.costed(e)]
         members = [*(e for e in judged if model.knows(e)), *running]
         front = np.array([e.curve[-1].accuracy for e in judged if model.knows(e)])
@@ -163,43 +217,6 @@ class SurrogateSampler(Proposing):
 
     def draw_seed(self) -> int:
         return int(self.generator.integers(1 << 31))
-
-
-class Accuracy:
-    """Accuracy at the full budget, of any network, from the accuracies at all rungs.
-
-    A trial that was stopped at a rung is extrapolated from rung to rung by lines, fitted to the trials that went on,
-    and weighs less, the more these scatter. Extremely randomised trees learn the extrapolated values, and the spread of
-    their predictions is the uncertainty.
-
-    Args:
-        budgets: epochs of the rungs, and the full ones.
-        entries: trials that have reached the first rung.
-        vectors: `(n, features)`, of their networks.
-        generator: of the trees' seed.
-    """
-
-    def __init__(
-        self, budgets: Sequence[int], entries: Sequence[Entry], vectors: Vectors, generator: np.random.Generator
-    ) -> None:
-        self.epochs = budgets[-1]
-        curves = [[e.curve[b - 1].accuracy for b in budgets if len(e.curve) >= b] for e in entries]
-        lines = [line([(c[k], c[k + 1]) for c in curves if len(c) > k + 1]) for k in range(len(budgets) - 1)]
-        values, variances = np.array([extrapolated(curve, lines) for curve in curves]).T
-        self.lowest = float(values.min())
-        weights = 1 / (variances + 0.1 * values.var() + 1e-9)
-        self.trees = ExtraTreesRegressor(TREES, max_features=0.5, random_state=int(generator.integers(1 << 31)))
-        self.trees.fit(vectors, values, sample_weight=weights / weights.mean())
-
-    def knows(self, entry: Entry) -> bool:
-        """Whether a trial was trained to the end."""
-        return len(entry.curve) >= self.epochs
-
-    def predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
-        """Return mean and deviation, each `(n,)`, of networks `(n, features)`."""
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        each = np.stack([tree.tree_.predict(vectors)[:, 0] for tree in self.trees.estimators_])
-        return each.mean(0), each.std(0) + 1e-3
 
 
 def line(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
