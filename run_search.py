@@ -25,6 +25,7 @@ from search.locks import held
 from search.networks import Image, SpaceNetworks
 from search.progress import Display
 from search.study import Study, StudyError, read_study
+from search.warmstart import check
 from spaces.catalogue import listing
 
 console = Console(stderr=True)
@@ -71,6 +72,7 @@ def main(
     try:
         chosen = read_study(study, overrides or [])
         image = image_of(chosen)
+        check(chosen, SpaceNetworks(chosen.space, image))
         if dry_run:
             show_candidates(chosen, image)
         else:

@@ -32,6 +32,13 @@ def begin(study: Study, networks: Networks, journal: Journal) -> None:
     journal.optuna.set_user_attr("begun", True)
 
 
+def check(study: Study, networks: Networks) -> None:
+    """Raise StudyError unless all that a study is to begin with is there; nothing is written."""
+    starts(study, networks)
+    for run in study.from_runs:
+        read_earlier(run)
+
+
 def starts(study: Study, networks: Networks) -> list[Params]:
     """Return the parameters of the networks that the study names."""
     found: list[Params] = []
@@ -47,12 +54,12 @@ def starts(study: Study, networks: Networks) -> list[Params]:
         else:
             preset = Preset(wanted)
             networks.suggest(preset)
-            check(preset)
+            refuse(preset)
             found.append(preset.params)
     return found
 
 
-def check(preset: Preset) -> None:
+def refuse(preset: Preset) -> None:
     """Raise StudyError unless everything that a preset wants was asked and offered."""
     for name, offered in preset.refused.items():
         raise StudyError(

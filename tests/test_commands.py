@@ -147,6 +147,8 @@ def test_a_dry_run_costs_candidates_and_writes_nothing(tiny: Path) -> None:
         (["resources.cpus=1000"], "but Ray offers"),
         (["training.batch=5000"], "exceeds the 300 training images"),
         (["runs=/proc/none"], "runs=FOLDER"),
+        (["start_with=[{stage1.knd: conv}]"], "stage1.knd is not asked"),
+        (["from_runs=[nowhere]"], "from_runs: nowhere is not a run folder"),
     ],
 )
 def test_bad_input_ends_with_one_clear_error(tiny: Path, arguments: list[str], message: str) -> None:

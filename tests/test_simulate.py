@@ -135,3 +135,30 @@ def test_public_tables_load() -> None:
     drawn = first.suggest(Draw(np.random.default_rng(0)))
     config = first.describe(drawn).config
     assert first.suggest(Draw(np.random.default_rng(1), config)) == drawn
+
+
+def test_models_find_a_better_front_than_chance() -> None:
+    genomes = np.stack(np.meshgrid(*[np.arange(3)] * 7, indexing="ij"), -1).reshape(-1, 7).astype(np.int8)
+    space = ChoiceSpace({f"p{i}": (0, 1, 2) for i in range(7)}, genomes)
+    macs = 100 + 10 * genomes.sum(1)
+    final = 30 + genomes @ np.array([9, 7, 5, 3, 1, -1, -3]) - 15 * (genomes[:, 1] == 1)
+    table = Table(
+        name="larger",
+        space=space,
+        image=(3, (8, 8), 10),
+        descriptions=[
+            Description(space.config(i), str(i), str(i), {"params": 1, "macs": int(m)}) for i, m in enumerate(macs)
+        ],
+        accuracy=final[:, None] * np.array([0.6, 0.8, 1.0]),
+        seconds=np.ones((len(macs), 3)),
+    )
+    shares = {
+        sampler: [
+            hypervolume_over_time(
+                table, simulate(table, study(sampler=sampler, trials=60, halving=None, seed=seed), 4), OBJECTIVES
+            )[1][-1]
+            for seed in range(3)
+        ]
+        for sampler in ("surrogate", "random")
+    }
+    assert min(shares["surrogate"]) > max(shares["random"])
