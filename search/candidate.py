@@ -99,7 +99,8 @@ class Candidate:
 
     def goes_on_with(self, job: Job) -> bool:
         """Whether this is the trial of `job`, as it was when it was paused, so that no checkpoint need be read."""
-        return self.job.number == job.number and self.trainer is not None and len(self.trainer.curve) == job.trained
+        same = self.job.number == job.number and self.trainer is not None and len(self.trainer.curve) == job.trained
+        return same and job.trains
 
     def advance(self) -> Report:
         """Measure, or train one epoch; a diverged run ends with its reason."""

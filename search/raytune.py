@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 QUIET = {
@@ -55,7 +56,9 @@ class Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self.elsewhere:
-            task = ray.remote(measured).options(num_cpus=0, resources=dict(self.elsewhere.measure_on))
+            task = ray.remote(measured).options(
+                num_cpus=0, resources=dict(self.elsewhere.measure_on), scheduling_strategy="DEFAULT"
+            )
             report = Report(throughput=ray.get(task.remote(self.elsewhere)))
             self.elsewhere = None
         else:
@@ -150,7 +153,8 @@ class TellEngine(EngineLink, FIFOScheduler):
             self.engine.report(number, result["report"])
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        lines = str(trial.get_error() or "").strip().splitlines()
+        written = Path(trial.error_file or "")  # `get_error` looks where it is copied later
+        lines = written.read_text().strip().splitlines() if written.is_file() else []
         self.asking.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
 
 

@@ -32,8 +32,24 @@ def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path) -> None:
     finally:
         ray.shutdown()
     (entry,) = engine.journal.entries.values()
-    assert entry.outcome == "complete"
+    assert (entry.outcome, entry.reason) == ("complete", "")
     assert entry.throughput is not None
     assert entry.throughput.relative is not None
     assert entry.confirmed is not None
     assert engine.finished
+
+
+def test_an_error_of_a_worker_is_told(tiny: Path) -> None:
+    class Breaks(raytune.Worker):
+        def step(self) -> dict[str, object]:
+            raise KeyError("no such layer")
+
+    engine = engine_of(tiny, "trials=1", "halving=null")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        raytune.run(engine, engine.study.resources, Breaks)
+    finally:
+        ray.shutdown()
+    (entry,) = engine.journal.entries.values()
+    assert entry.outcome == "failed"
+    assert entry.reason == "KeyError: 'no such layer'"
