@@ -9,6 +9,7 @@ is not counted, that of its actors is. With the defaults it takes 20 minutes:
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import tempfile
@@ -23,6 +24,7 @@ from search import raytune  # first, as Ray reads its settings from the environm
 from ray import tune  # isort: skip
 from ray.tune.search.optuna import OptunaSearch  # isort: skip
 
+from benchmarks.timing import write_csv
 from search.candidate import Final, Report
 from search.engine import Engine
 from search.journal import Entry, Journal
@@ -157,6 +159,7 @@ def main() -> None:
     found[f"ask_ms_longest_at_{at}"] = round(1000 * max(ask for _, ask in last), 1)
     found[f"choose_and_count_ms_at_{at}"] = round(1000 * statistics.mean(whole for whole, _ in last), 1)
     found["driver_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    write_csv("engine_overhead", [dict(found)], f"cpu{os.cpu_count()}", "float32")
     print(json.dumps(found))
 
 

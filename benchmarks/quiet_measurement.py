@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.timing import write_csv
 from repmlp import CifarNet, ConvBlock, Stage, build
 from search.locks import DeviceLock
 from search.throughput import MeasureConfig, Throughput, measure
@@ -77,7 +78,9 @@ def main() -> None:
     side.value = OVER
     for trainer in trainers:
         trainer.join()
-    print(json.dumps({name: round(statistics.median(values), 4) for name, values in ratios.items()}))
+    found: dict[str, object] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
+    write_csv("quiet_measurement", [found], f"cpu{os.cpu_count()}", CONDITIONS.dtype)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
