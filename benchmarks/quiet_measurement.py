@@ -78,9 +78,9 @@ def main() -> None:
     side.value = OVER
     for trainer in trainers:
         trainer.join()
-    found: dict[str, object] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
-    write_csv("quiet_measurement", [found], f"cpu{os.cpu_count()}", CONDITIONS.dtype)
-    print(json.dumps(found))
+    figures: dict[str, object] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
+    write_csv("quiet_measurement", [figures], f"cpu{os.cpu_count()}", CONDITIONS.dtype)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
