@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,15 @@ import ray
 from search import raytune
 from search.study import Resources, StudyError
 from tests.driving import engine_of
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray with one CPU and a node to measure on."""
+    ray.init(num_cpus=1, resources={"target": 1}, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
 
 OFFERED = {"CPU": 4.0, "GPU": 1.0, "target": 1.0}
 
@@ -24,13 +34,9 @@ def test_measuring_on_nodes_that_are_not_there_is_refused() -> None:
         raytune.places(Resources(measure_on={"phone": 1}), OFFERED)
 
 
-def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path) -> None:
+def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path, cluster: None) -> None:
     engine = engine_of(tiny, "trials=1", "resources.measure_on={target: 1}", "measure.confirm=true", "halving=null")
-    ray.init(num_cpus=1, resources={"target": 1}, include_dashboard=False, log_to_driver=False)
-    try:
-        raytune.run(engine, engine.study.resources)
-    finally:
-        ray.shutdown()
+    raytune.run(engine, engine.study.resources)
     (entry,) = engine.journal.entries.values()
     assert (entry.outcome, entry.reason) == ("complete", "")
     assert entry.throughput is not None
@@ -39,17 +45,13 @@ def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path) -> None:
     assert engine.finished
 
 
-def test_an_error_of_a_worker_is_told(tiny: Path) -> None:
+def test_an_error_of_a_worker_is_told(tiny: Path, cluster: None) -> None:
     class Breaks(raytune.Worker):
         def step(self) -> dict[str, object]:
             raise KeyError("no such layer")
 
     engine = engine_of(tiny, "trials=1", "halving=null")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        raytune.run(engine, engine.study.resources, Breaks)
-    finally:
-        ray.shutdown()
+    raytune.run(engine, engine.study.resources, Breaks)
     (entry,) = engine.journal.entries.values()
     assert entry.outcome == "failed"
     assert entry.reason == "KeyError: 'no such layer'"
