@@ -27,6 +27,7 @@ bench: install
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.networks
+	$(BIN)/python -m benchmarks.quiet_measurement
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
