@@ -1,5 +1,7 @@
-"""A study worked off in this process: the real engine, journal and candidates, without Ray."""
+"""A study worked off in this process, without Ray, or by its command, in another one."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from search.engine import Engine
 from search.journal import Journal
 from search.networks import Image, SpaceNetworks
 from search.study import read_study
+from tests.conftest import ROOT
 
 IMAGE: Image = (1, (8, 8), 10)
 
@@ -32,3 +35,12 @@ def work_off(engine: Engine, until: Callable[[Job, int], bool] = lambda _task, _
             if engine.report(task.number, report) == "stop":
                 break
     return tasks
+
+
+def command(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=cwd or ROOT)
+
+
+def run_folder(tiny: Path) -> Path:
+    return tiny.parent / "runs" / "tiny"

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +12,7 @@ import pytest
 from results.frames import read_run
 from search.locks import held
 from tests.conftest import ROOT
-from tests.driving import engine_of, work_off
-
-
-def command(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=cwd or ROOT)
-
-
-def run_folder(tiny: Path) -> Path:
-    return tiny.parent / "runs" / "tiny"
+from tests.driving import command, engine_of, run_folder, work_off
 
 
 def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
@@ -55,72 +44,6 @@ def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
     assert 1e6 < len(html) < 6e6
     assert "<script src=" not in html
     assert "minutes since the start" in html
-
-
-def start(tiny: Path, *overrides: str) -> subprocess.Popen[str]:
-    line = [sys.executable, str(ROOT / "run_search.py"), str(tiny), *overrides]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def wait_for(process: subprocess.Popen[str], tiny: Path, outcome: str) -> None:
-    """Wait until a trial has that outcome."""
-    for _ in range(600):
-        time.sleep(0.2)
-        assert process.poll() is None, process.communicate()
-        if (run_folder(tiny) / "journal.log").exists() and outcome in (run_folder(tiny) / "journal.log").read_text():
-            return
-    raise AssertionError(f"no trial became {outcome}")
-
-
-LONG = ("trials=40", "training.epochs=30", "halving=null")
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
-def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: signal.Signals) -> None:
-    process = start(tiny, *LONG)
-    wait_for(process, tiny, '"outcome":"complete"')
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
-    if how is signal.SIGINT:
-        assert process.returncode == 130
-        assert "the same command continues" in errors
-    before = read_run(str(run_folder(tiny))).trials
-    finished = before[before["outcome"] == "complete"]
-    budget = int(before["outcome"].isin(["complete", "running"]).sum()) + 1
-    again = command("run_search.py", tiny, *LONG, f"trials={budget}")
-    assert again.returncode == 0, again.stderr
-    after = read_run(str(run_folder(tiny))).trials
-    pd.testing.assert_frame_equal(after.loc[finished.index, finished.columns], finished)
-    assert (after["outcome"] != "running").all()
-    assert after["outcome"].eq("complete").sum() == budget
-
-
-def workers(driver: int) -> list[int]:
-    """Return the Ray workers below a driver process that have run a task."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
-
-    def below(pid: int) -> bool:
-        return pid == driver or (pid in parents and below(parents[pid]))
-
-    return [int(pid) for pid, _, args in rows if args.startswith("ray::") and "Agent" not in args and below(int(pid))]
-
-
-def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
-    overrides = ("trials=2", "training.epochs=30", "halving={first_rung: 2, factor: 20}", "resources.concurrent=1")
-    process = start(tiny, *overrides)
-    wait_for(process, tiny, '"epoch":4')
-    found = workers(process.pid)
-    assert found
-    for pid in found:
-        os.kill(pid, signal.SIGKILL)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    run = read_run(str(run_folder(tiny)))
-    assert not set(run.trials["outcome"]) & {"failed", "running"}
-    for _, curve in run.epochs.groupby("trial"):
-        assert curve["epoch"].tolist() == list(range(1, len(curve) + 1))
 
 
 def test_two_processes_do_not_share_a_run(tiny: Path) -> None:
