@@ -45,8 +45,8 @@ class Accuracy:
     Compute to 95 % of a table's hypervolume, in mean full trainings, medians of 10 seeds, with this model, one that
     learns from trials at full budget alone, and one of the highest rung that ten trials have reached: 57, more than 80
     (p = 0.03) and more than 80 (p = 0.05) on NAS-Bench-201; 17, 20 and 23 on cifar16, where p = 0.3 tells nothing
-    (`python -m benchmarks.search_methods TABLE --methods ours complete-only highest-rung --save models --seeds 10`, with
-    a budget of 80 and of 30). Costs are never modelled together with accuracy, so constraints need no model of their own.
+    (`python -m benchmarks.search_methods TABLE --methods ours complete-only highest-rung --save models --seeds 10`,
+    with a budget of 80 and of 30). Costs are not modelled with the accuracy, so limits need no model of their own.
 
     Args:
         budgets: epochs of the rungs, and the full ones.
