@@ -2,7 +2,7 @@
 
 One process a core trains; it pauses for the idle side, takes the shared side of the lock for each batch on the locked
 side, and takes no lock on the third. Sides are measured in turn, round by round, and each ratio is the median over
-rounds, to the idle side of the same round. `python -m benchmarks.quiet_measurement [--rounds 15]`, three minutes.
+rounds, to the idle side of the same round. `python -m benchmarks.quiet_measurement [--rounds 7]`, about three minutes.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def measured(side: Any, which: int) -> Throughput:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     context = mp.get_context("spawn")
     side, batches = context.Value("i", LOCKED), context.Value("i", 0)
