@@ -21,6 +21,9 @@ DTYPES = {
     "twin": "Int64",
     "origin": "str",
     "accuracy": "float64",
+    "images": "Int64",
+    "test": "float64",
+    "test_images": "Int64",
     "throughput": "float64",
     "throughput_p10": "float64",
     "throughput_p90": "float64",
@@ -33,6 +36,7 @@ DTYPES = {
     "seconds": "float64",
     "start": "datetime64[us]",
     "end": "datetime64[us]",
+    "seed": "Int64",
     "config": "object",
     "training_id": "str",
     "deploy_id": "str",
@@ -109,10 +113,11 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str
     """Return one row a trial, indexed by number.
 
     Columns: outcome, reason, twin, origin (the trial of an earlier run that answered); accuracy (percent, converted, at
-    full budget; else missing), throughput with p10 and p90 (img/s; the second measurement where there is one), latency
-    (ms a batch), relative (to the baseline, measured in turn), steady (its spread was within the study's limit); macs,
-    params; epochs trained, seconds of training; start, end; config, training_id, deploy_id; and `param.NAME` for each
-    parameter of the space. `attributes` are the study's.
+    full budget; else missing) and the number of validation images judged, test (accuracy on the test images, where the
+    study asks for it) and their number; throughput with p10 and p90 (img/s; the second measurement where there is one),
+    latency (ms a batch), relative (to the baseline, measured in turn), steady (its spread was within the study's
+    limit); macs, params; epochs trained, seconds of training; start, end; seed; config, training_id, deploy_id; and
+    `param.NAME` for each parameter of the space. `attributes` are the study's.
     """
     rows = {trial.number: trial_row(trial, attributes) for trial in trials}
     frame = pd.DataFrame.from_dict(rows, orient="index")
@@ -124,13 +129,17 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str
 def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) -> dict[str, Any]:
     record, epochs, curve = trial.user_attrs, attributes["study"]["training"]["epochs"], curve_of(trial)
     throughput = attributes.get(f"confirmed {trial.number}") or record.get("throughput") or {}
+    final = record.get("final") or {}
     unfinished = "paused" if 0 < record.get("granted", 0) <= len(curve) < epochs else "running"
     return {
         "outcome": record.get("outcome", "failed") if trial.state.is_finished() else unfinished,
         "reason": record.get("reason", ""),
         "twin": record.get("twin"),
         "origin": record.get("origin", ""),
-        "accuracy": (record.get("final") or {}).get("accuracy"),
+        "accuracy": final.get("accuracy"),
+        "images": final.get("images"),
+        "test": (final.get("test") or {}).get("accuracy"),
+        "test_images": final.get("test_images"),
         "throughput": throughput.get("median"),
         "throughput_p10": throughput.get("p10"),
         "throughput_p90": throughput.get("p90"),
@@ -142,7 +151,7 @@ def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) ->
         "seconds": sum(r["seconds"] for r in curve),
         "start": trial.datetime_start,
         "end": trial.datetime_complete,
-        **{name: record.get(name) for name in ("config", "training_id", "deploy_id")},
+        **{name: record.get(name) for name in ("seed", "config", "training_id", "deploy_id")},
         **{f"param.{name}": value for name, value in trial.params.items()},
     }
 

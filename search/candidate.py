@@ -65,6 +65,11 @@ class Final:
     """Largest difference of converted and trained outputs on it, relative to the largest output."""
     details: dict[str, float] = field(default_factory=dict)
     """Other scores of the converted network, percent."""
+    images: int | None = None
+    """Validation images that were judged right or wrong; None where the score is no share of images."""
+    test: dict[str, float] | None = None
+    """Scores of the converted network on the test images, percent; None if they were left alone."""
+    test_images: int | None = None
 
 
 @dataclass(frozen=True)
