@@ -49,6 +49,28 @@ def report(
 
 
 @app.command()
+def ablation(
+    run: RunName,
+    paper: Annotated[bool, typer.Option("--paper", help="Set the paper's cells of the same rows beside ours.")] = False,
+    style: Style = Format.table,
+) -> None:
+    """Print the ablation table: each variant against the base, with intervals, p-values and costs."""
+    from results.ablation import ablation_table, agreement, beside_paper, paper_rows, readable_table, title
+
+    result = checked(run)
+    try:
+        table = ablation_table(result)
+        printed = paper_rows(result) if paper else None
+    except RunError as error:
+        fail(str(error))
+    if printed is not None:
+        table = beside_paper(table, printed)
+        console.print(agreement(result, printed), highlight=False)
+    raw = style in (Format.csv, Format.json)
+    print(write(table if raw else readable_table(table), style, title(result, table)))
+
+
+@app.command()
 def kernel(
     run: RunName,
     trial: Annotated[

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from repmlp import config_to_dict
+from results.ablation import ablation_table, readable_table, title
 from results.frames import read_run
 from results.front import front
 from results.summary import summary
 from results.table import Format, write
 from results.views import front_table
 from search.data import DataError, load
-from search.draws import random_networks, reference_point
+from search.draws import listed_networks, random_networks, reference_point
 from search.engine import Engine
 from search.environment import environment
 from search.journal import Journal
@@ -55,9 +56,7 @@ def main(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Check the study and show 20 random candidates with their costs, without training."
-        ),
+        typer.Option("--dry-run", help="Check the study and show candidates with their costs, without training."),
     ] = False,
     _spaces: Annotated[
         bool,
@@ -66,6 +65,8 @@ def main(
 ) -> None:
     """Search for networks: train candidates, measure them, and print the accuracy-speed front.
 
+    With `seeds`, train listed networks instead, such as an ablation or a finished pick, and print their test accuracy.
+
     The same command again continues: nothing that is finished is trained again, what was cut off goes on from its last
     checkpoint, and a larger trials= adds to it. Ctrl-C stops cleanly at any time.
     """
@@ -73,6 +74,8 @@ def main(
         chosen = read_study(study, overrides or [])
         image = image_of(chosen)
         check(chosen, SpaceNetworks(chosen.space, image))
+        if chosen.listed and chosen.test:
+            next(load(chosen.data).test())
         if dry_run:
             show_candidates(chosen, image)
         else:
@@ -98,14 +101,21 @@ def image_of(study: Study) -> Image:
 
 
 def show_candidates(study: Study, image: Image) -> None:
-    """Print 20 random candidates with their costs, and which limits they exceed."""
+    """Print 20 random candidates, or all that are listed, with their costs, and which limits they exceed."""
     reference_point(study, image)
     networks = random_networks(study, image)
+    if study.listed:
+        drawn = listed_networks(study, image)
+        title = f"The {len(study.listed)} networks of {study.name}, each trained with {study.seeds} seeds"
+    else:
+        drawn = [("", *next(networks)) for _ in range(20)]
+        title = f"20 random candidates of {study.name}, not trained"
     rows = []
-    for config, costs in (next(networks) for _ in range(20)):
+    for name, config, costs in drawn:
         over = [name for name, share in study.limits.excess(costs).items() if share > 0]
-        rows.append({**costs, "over limit": ", ".join(over), "network": summary(config_to_dict(config))})
-    print(write(pd.DataFrame(rows), Format.table, f"20 random candidates of {study.name}, not trained"))
+        named = {"name": name} if study.listed else {}
+        rows.append({**named, **costs, "over limit": ", ".join(over), "network": summary(config_to_dict(config))})
+    print(write(pd.DataFrame(rows), Format.table, title))
 
 
 def search(study: Study, image: Image) -> None:
@@ -155,6 +165,11 @@ def show_front(study: Study) -> None:
     console.print(f"{len(result.trials)} candidates: {counts}.")
     if front(result).empty:
         fail("no trial reached its full budget; see the reasons above.", code=1)
+    if study.listed:
+        table = ablation_table(result)
+        print(write(readable_table(table), Format.table, title(result, table)))
+        console.print(f"Next: python analyze.py ablation {name} --format md, or export {name}")
+        return
     print(write(front_table(result), Format.table, f"Front of {study.name}"))
     console.print(f"Next: python analyze.py report {name}")
 

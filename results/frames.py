@@ -15,6 +15,8 @@ class RunError(ValueError):
     """A run that cannot be read; the message says what to give."""
 
 
+BEFORE = ("training_macs", "training_params")
+"""Counts of the network before its conversion, which are known of listed networks."""
 DTYPES = {
     "outcome": "str",
     "reason": "str",
@@ -32,6 +34,8 @@ DTYPES = {
     "steady": "boolean",
     "macs": "Int64",
     "params": "Int64",
+    "training_macs": "Int64",
+    "training_params": "Int64",
     "epochs": "Int64",
     "seconds": "float64",
     "start": "datetime64[us]",
@@ -116,19 +120,26 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str
     full budget; else missing) and the number of validation images judged, test (accuracy on the test images, where the
     study asks for it) and their number; throughput with p10 and p90 (img/s; the second measurement where there is one),
     latency (ms a batch), relative (to the baseline, measured in turn), steady (its spread was within the study's
-    limit); macs, params; epochs trained, seconds of training; start, end; seed; config, training_id, deploy_id; and
-    `param.NAME` for each parameter of the space. `attributes` are the study's.
+    limit); macs, params, and of listed networks the same in training; epochs trained, seconds of training; start, end;
+    seed; config, training_id, deploy_id; and `param.NAME` for each parameter of the space. `attributes` are the
+    study's.
     """
-    rows = {trial.number: trial_row(trial, attributes) for trial in trials}
+    twice = {
+        trial.user_attrs["deploy_id"]: attributes[f"confirmed {trial.number}"]
+        for trial in trials
+        if f"confirmed {trial.number}" in attributes
+    }
+    rows = {trial.number: trial_row(trial, attributes["study"]["training"]["epochs"], twice) for trial in trials}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "trial"
     parameters = sorted(c for c in frame.columns if c not in DTYPES)
     return frame.reindex(columns=[*DTYPES, *parameters]).astype(DTYPES)
 
 
-def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    record, epochs, curve = trial.user_attrs, attributes["study"]["training"]["epochs"], curve_of(trial)
-    throughput = attributes.get(f"confirmed {trial.number}") or record.get("throughput") or {}
+def trial_row(trial: optuna.trial.FrozenTrial, epochs: int, twice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a trial of at most `epochs`; `twice` has second measurements by deploy id."""
+    record, curve = trial.user_attrs, curve_of(trial)
+    throughput = twice.get(record.get("deploy_id", "")) or record.get("throughput") or {}
     final = record.get("final") or {}
     unfinished = "paused" if 0 < record.get("granted", 0) <= len(curve) < epochs else "running"
     return {
@@ -146,7 +157,7 @@ def trial_row(trial: optuna.trial.FrozenTrial, attributes: Mapping[str, Any]) ->
         "latency": 1000 * throughput["batch"] / throughput["median"] if throughput else None,
         "relative": throughput.get("relative"),
         "steady": throughput.get("steady"),
-        **{name: record.get("costs", {}).get(name) for name in ("macs", "params")},
+        **{name: record.get("costs", {}).get(name) for name in ("macs", "params", *BEFORE)},
         "epochs": len(curve),
         "seconds": sum(r["seconds"] for r in curve),
         "start": trial.datetime_start,

@@ -46,6 +46,8 @@ def block(values: Config) -> str:
 def repmlp(values: Config) -> str:
     """Describe a RepMLP: h x w, g, kernels, Global Perceptron."""
     parts = [f"{size(values['partition'])} g{values['groups']}"]
+    if values["fc3_conv"]:
+        parts.append(f"FC3 conv{size(values['fc3_conv'])}")
     if values["kernels"]:
         parts.append("k" + "+".join(size(k) for k in values["kernels"]))
     if values["global_perceptron"]:

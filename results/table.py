@@ -1,4 +1,4 @@
-"""Tables in the formats that people paste: terminal, CSV, Markdown, LaTeX, JSON."""
+"""Tables in the formats that people paste: terminal, CSV, Markdown, LaTeX, JSON, HTML."""
 
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ class Format(StrEnum):
     md = "md"
     latex = "latex"
     json = "json"
+    html = "html"
 
 
 def write(frame: pd.DataFrame, style: Format, title: str = "") -> str:
@@ -26,8 +27,11 @@ def write(frame: pd.DataFrame, style: Format, title: str = "") -> str:
     shown = frame.map(readable)
     if style is Format.md:
         return shown.to_markdown(index=False, disable_numparse=True)
+    if style is Format.html:
+        return shown.to_html(index=False, border=0, na_rep="")
     if style is Format.latex:
-        return shown.style.hide(axis="index").to_latex(hrules=True, caption=title or None).rstrip("\n")
+        caption = title.replace("%", r"\%").replace("_", r"\_") or None
+        return shown.style.format(escape="latex").hide(axis="index").to_latex(hrules=True, caption=caption).rstrip("\n")
     return terminal(shown, title)
 
 

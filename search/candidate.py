@@ -1,7 +1,7 @@
 """One candidate on its worker: measured, trained rung by rung, converted and proved equal. Needs no Ray, no Optuna."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from search.training import DivergedError, EpochResult, Recipe, Trainer
 
 TOLERANCE = 1e-5
 """Largest difference between converted and trained outputs, relative to the largest output, in float32."""
+
+UNSAVED = 60.0
+"""Seconds of training after which an epoch ends with a checkpoint, if no rung does."""
 
 
 class ConversionError(RuntimeError):
@@ -34,7 +37,7 @@ class Job:
     data: DataConfig
     recipe: Recipe
     rungs: tuple[int, ...]
-    """Epochs after which a checkpoint is written."""
+    """Epochs after which a checkpoint is written; others too, where an epoch or several take longer than a minute."""
     measure: MeasureConfig | None
     """None if the throughput is known."""
     device: str
@@ -53,6 +56,8 @@ class Job:
     """Ray resources of the nodes that may measure; empty for where the trial trains."""
     trains: bool = True
     """False if only the throughput is wanted."""
+    tests: bool = False
+    """Whether the converted network is scored on the test images in the end."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Candidate:
         self.lock = DeviceLock(job.device)
         self.unmeasured = job.measure
         self.trainer: Trainer | None = None
+        self.unsaved = 0.0
+        """Seconds of training since the last checkpoint."""
 
     def goes_on_with(self, job: Job) -> bool:
         """Whether this is the trial of `job`, as it was when it was paused, so that no checkpoint need be read."""
@@ -142,8 +149,10 @@ class Candidate:
             return Report(epoch=result)
         if result.epoch == job.recipe.epochs:
             return Report(epoch=result, final=self.finish(trainer))
-        if result.epoch in job.rungs:
+        self.unsaved += result.seconds
+        if result.epoch in job.rungs or self.unsaved > UNSAVED:
             trainer.save(self.checkpoint)
+            self.unsaved = 0.0
         return Report(epoch=result)
 
     def started(self) -> Trainer:
@@ -160,12 +169,13 @@ class Candidate:
         return trainer
 
     def finish(self, trainer: Trainer) -> Final:
-        """Convert, check equality on the validation split, evaluate and keep the trained weights.
+        """Convert, check equality on the validation split, evaluate, test if asked, and keep the trained weights.
 
         Raises:
             ConversionError: if the logits differ by more than `TOLERANCE`.
         """
-        scores, error = trainer.compare(convert(trainer.model))
+        converted = convert(trainer.model)
+        meter, error = trainer.compare(converted)
         if not error <= TOLERANCE:
             raise ConversionError(
                 f"converted and trained outputs differ by {error:.1e} of the largest; at most {TOLERANCE}."
@@ -175,7 +185,13 @@ class Candidate:
         part = path.with_suffix(".part")
         save_file(trainer.model.state_dict(), part)
         part.replace(path)
-        return Final(accuracy=scores.pop("accuracy"), conversion_error=error, details=scores)
+        scores = meter.compute()
+        accuracy = scores.pop("accuracy")
+        final = Final(accuracy, conversion_error=error, details=scores, images=meter.judged())
+        if not self.job.tests:
+            return final
+        tested = trainer.judge(converted, trainer.data.test())
+        return replace(final, test=tested.compute(), test_images=tested.judged())
 
     @property
     def checkpoint(self) -> Path:

@@ -133,6 +133,13 @@ class Source(Protocol):
     def held_out(self) -> Iterator[Batch]:
         """Yield the validation images, in order."""
 
+    def test(self) -> Iterator[Batch]:
+        """Yield the test images, in order, for the one report of a finished pick or ablation; they are read only now.
+
+        Raises:
+            DataError: if the set has none.
+        """
+
 
 @dataclass(frozen=True)
 class Split:
@@ -186,7 +193,15 @@ class Dataset:
 
     def held_out(self) -> Iterator[Batch]:
         """Yield the validation images, normalised."""
-        for images, labels in zip(self.validation.images.split(256), self.validation.labels.split(256), strict=True):
+        yield from self.normalised(self.validation)
+
+    def test(self) -> Iterator[Batch]:
+        """Yield the test images, normalised as the training images are."""
+        yield from self.normalised(load_test(self.config, str(self.train.labels.device)))
+
+    def normalised(self, split: Split) -> Iterator[Batch]:
+        """Yield the images of a split in order."""
+        for images, labels in zip(split.images.split(256), split.labels.split(256), strict=True):
             yield self.normalise(images), labels
 
 
@@ -231,14 +246,20 @@ def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp_min(1)
 
 
+@functools.lru_cache(maxsize=1)
 def load_test(config: DataConfig, device: str = "cpu") -> Split:
-    """Read the test images, for the one report of a finished pick."""
+    """Read the test images of a set that is held on the device.
+
+    Raises:
+        DataError: if there are none.
+    """
     if config.name == "face_folder":
         from search.faces import load_test_faces
 
-        return load_test_faces(config)
-    images, labels = read(config, train=False)
-    return Split(images.to(device), labels.to(device))
+        split = load_test_faces(config)
+    else:
+        split = Split(*read(config, train=False))
+    return Split(split.images.to(device), split.labels.to(device))
 
 
 def held_out_and_rest(labels: Tensor, config: DataConfig) -> tuple[Tensor, Tensor]:

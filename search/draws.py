@@ -8,6 +8,8 @@ from repmlp.networks import NetworkConfig
 from search.costs import network_costs
 from search.networks import Image
 from search.study import Study, StudyError
+from spaces.ablations import AblationSpace
+from spaces.fixed import FixedSpace
 
 DRAWS = 200
 
@@ -28,17 +30,34 @@ def random_networks(study: Study, image: Image) -> Iterator[tuple[NetworkConfig,
         yield config, network_costs(config)
 
 
+def listed_networks(study: Study, image: Image) -> list[tuple[str, NetworkConfig, dict[str, int]]]:
+    """Return name, network and counts of all that a study lists.
+
+    Raises:
+        StudyError: if one does not fit such images.
+    """
+    assert isinstance(study.space, AblationSpace | FixedSpace)
+    try:
+        networks = [(name, study.space.network(name, *image)) for name in study.listed]
+    except ValueError as error:
+        raise StudyError(str(error)) from None
+    return [(name, network, network_costs(network)) for name, network in networks]
+
+
 def reference_point(study: Study, image: Image) -> dict[str, float]:
     """Return the point that the hypervolume is taken against, by objective.
 
-    It is chance accuracy, and for a cost its limit; without one, 0 images/s, or the largest count of 16 networks drawn
-    at random.
+    It is chance accuracy, and for a cost its limit; without one, 0 images/s, or the largest count of the networks that
+    are listed, or of 16 drawn at random.
 
     Raises:
         StudyError: if no network of `DRAWS` drawn at random keeps the limits on params and macs.
     """
     networks = random_networks(study, image)
-    drawn = [next(networks)[1] for _ in range(16)]
+    if study.listed:
+        drawn = [costs for _, _, costs in listed_networks(study, image)]
+    else:
+        drawn = [next(networks)[1] for _ in range(16)]
     while all(max(study.limits.excess(costs).values(), default=0.0) > 0 for costs in drawn):
         if len(drawn) >= DRAWS:
             least = {name: min(costs[name] for costs in drawn) for name in ("params", "macs")}

@@ -13,6 +13,7 @@ from search.candidate import Job, Report, checkpoint_path
 from search.halving import Floats, Rung, promotion, ranks
 from search.journal import Entry, Journal
 from search.networks import Networks
+from search.plan import PlannedSampler, planned
 from search.samplers import make_sampler
 from search.study import DIRECTIONS, Study
 from search.warmstart import begin
@@ -43,7 +44,11 @@ class Engine:
         self.rungs = study.rungs
         begin(study, networks, journal)
         seed = study.seed + len(journal.entries)
-        journal.optuna.sampler = make_sampler(study, journal.entries, networks, seed)
+        self.plan = planned(study, journal.entries.values())
+        """For a study that lists its networks, what is to be trained yet; None for a search."""
+        journal.optuna.sampler = (
+            make_sampler(study, journal.entries, networks, seed) if self.plan is None else PlannedSampler(self.plan)
+        )
         self.reached: dict[int, dict[int, tuple[Floats, float]]] = {epoch: {} for epoch in self.rungs}
         """For each rung, the losses and the excess of the trials that reached it, by number."""
         self.ranked: dict[int, Rung] = {}
@@ -86,6 +91,8 @@ class Engine:
     @property
     def spent(self) -> bool:
         """Whether no new trial will start."""
+        if self.plan is not None:
+            return not self.plan
         return self.exhausted or self.trained() >= self.study.trials
 
     @property
@@ -115,15 +122,17 @@ class Engine:
         return "finished"
 
     def unconfirmed(self) -> Entry | None:
-        """Return a member of the front whose throughput, an objective, was not measured a second time yet."""
+        """Return a member of the front, or a listed one, whose throughput, an objective, was not measured twice yet."""
         if not self.study.measure.confirm or not {"throughput", "latency"} & set(self.study.objectives):
             return None
         done = [e for e in self.journal.entries.values() if e.outcome == "complete" and e.final and e.throughput]
         if not done:
             return None
         losses = np.array([self.losses(e, e.final.accuracy) for e in done if e.final])
-        front = [done[row] for row in np.flatnonzero(ranks(losses, np.zeros(len(done))) == 0)]
-        return next((e for e in front if e.confirmed is None and e.number not in self.confirming), None)
+        best = np.ones(len(done)) if self.plan is not None else ranks(losses, np.zeros(len(done))) == 0
+        front = [done[row] for row in np.flatnonzero(best)]
+        twice = {e.deploy_id for e in done if e.confirmed is not None or e.number in self.confirming}
+        return next((e for e in front if e.deploy_id not in twice), None)
 
     def prepare(self) -> None:
         """Choose the next new trial, if none is ready yet; a backend calls it while all workers are busy."""
@@ -183,10 +192,11 @@ class Engine:
 
     def candidate(self) -> Entry | None:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
-        while not self.exhausted:
+        while not self.exhausted if self.plan is None else self.plan:
             trial = self.journal.optuna.ask()
             network = self.networks.suggest(trial)
-            entry = self.journal.add(trial, self.networks.describe(network), self.study.seed)
+            seed = self.plan.popleft().seed if self.plan is not None else self.study.seed
+            entry = self.journal.add(trial, self.networks.describe(network), seed)
             if self.admitted(entry):
                 return entry
         return None
@@ -198,7 +208,7 @@ class Engine:
             self.journal.measured(entry, known)
         if self.over_limit(entry):
             return False
-        twin = self.journal.first[entry.training_id]
+        twin = self.journal.first[entry.training]
         if twin is entry:
             self.journal.grant(entry, self.budget_after(0))
             return True
@@ -242,6 +252,7 @@ class Engine:
             reference=self.baseline,
             measure_on=study.resources.measure_on,
             trains=not again,
+            tests=bool(study.listed) and study.test,
         )
 
     def gpus(self, entry: Entry, again: bool = False) -> float:

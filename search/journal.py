@@ -55,6 +55,11 @@ class Entry:
         return self.trial.number
 
     @property
+    def training(self) -> tuple[str, int]:
+        """What it trains: network and seed."""
+        return self.training_id, self.seed
+
+    @property
     def open(self) -> bool:
         """Whether it has not ended."""
         return self.outcome in ("running", "paused")
@@ -91,8 +96,8 @@ class Journal:
         )
         self.claim(study)
         self.entries: dict[int, Entry] = {}
-        self.first: dict[str, Entry] = {}
-        """Training id to the entry that answers for it."""
+        self.first: dict[tuple[str, int], Entry] = {}
+        """Training id and seed to the entry that answers for them."""
         self.throughputs: dict[str, Throughput] = {}
         """Deploy id to what was measured."""
         for trial in self.optuna.get_trials(deepcopy=False):
@@ -153,7 +158,7 @@ class Journal:
         """Take an entry up, and remember the first one that trains its network."""
         self.entries[entry.number] = entry
         if entry.twin is None:
-            self.first.setdefault(entry.training_id, entry)
+            self.first.setdefault(entry.training, entry)
         if entry.throughput is not None:
             self.throughputs.setdefault(entry.deploy_id, entry.throughput)
 

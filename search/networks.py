@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
-from search.costs import network_costs
+from search.costs import network_costs, training_costs
 from spaces.catalogue import Space
-from spaces.choices import Plainest, Trial
+from spaces.choices import Plainest, Preset, Trial
 
 Image = tuple[int, tuple[int, int], int]
 """Channels, (H, W) and classes of the data."""
@@ -22,7 +22,7 @@ class Description:
     training_id: str
     deploy_id: str
     costs: dict[str, int]
-    """`params` and `macs` of the converted network."""
+    """`params` and `macs` of the converted network, and perhaps `training_params` and `training_macs`."""
 
 
 class Networks(Protocol):
@@ -61,9 +61,15 @@ class SpaceNetworks:
         return config_to_dict(network), training_id(network)
 
     def describe(self, network: NetworkConfig) -> Description:
-        """Return its canonical form, its ids and its counts."""
-        return Description(*self.identify(network), deploy_id(network), network_costs(network))
+        """Return its canonical form, its ids and its counts; of listed networks also those in training."""
+        costs = network_costs(network)
+        if hasattr(self.space, "names"):
+            before = training_costs(network)
+            costs |= {"training_params": before["params"], "training_macs": before["macs"]}
+        return Description(*self.identify(network), deploy_id(network), costs)
 
     def baseline(self) -> dict[str, Any]:
-        """Return the space's plainest network."""
-        return config_to_dict(self.space.suggest(Plainest(), *self.image))
+        """Return the space's plainest network, or the first of those that it lists."""
+        names = getattr(self.space, "names", None)
+        trial = Preset({"network": names[0]}) if names else Plainest()
+        return config_to_dict(self.space.suggest(trial, *self.image))

@@ -43,7 +43,7 @@ class Display:
             TextColumn("hypervolume: {task.fields[hypervolume]:,.0f}"),
             console=console,
         )
-        self.task = self.bar.add_task("trained", total=study.trials, hypervolume=0.0)
+        self.task = self.bar.add_task("trained", total=study.budget, hypervolume=0.0)
         self.live = Live(self.view(), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -83,7 +83,8 @@ class Display:
 
     def view(self) -> Group:
         """Draw the bar and the latest trials."""
-        ended = [e for e in self.entries.values() if e.outcome in ("complete", "stopped", "failed")]
+        counted = {"complete", "stopped", "failed"} | ({"duplicate", "infeasible"} if self.study.listed else set())
+        ended = [e for e in self.entries.values() if e.outcome in counted]
         self.bar.update(self.task, completed=len(ended), hypervolume=self.hypervolume())
         table = Table(box=None, header_style="bold")
         for name in ("trial", "state", "epoch", "accuracy", "img/s", "params", "FLOPs (M)", "note"):

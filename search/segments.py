@@ -57,10 +57,10 @@ def folder_classes(root: Path) -> tuple[list[str], list[int]]:
     return names, table
 
 
-def list_cityscapes(root: Path) -> list[Pair]:
-    """Return the finely labelled training images of Cityscapes and their maps."""
+def list_cityscapes(root: Path, split: str = "train") -> list[Pair]:
+    """Return the finely labelled images of Cityscapes and their maps; its labelled "val" is our test."""
     try:
-        found = datasets.Cityscapes(str(root), split="train", mode="fine", target_type="semantic")
+        found = datasets.Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
     except RuntimeError as error:
         raise DataError(f"Cityscapes is not in data.root={root} as torchvision lays it out ({error}).") from None
     return [(Path(image), Path(maps[0])) for image, maps in zip(found.images, found.targets, strict=True)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from search.data import Batch, DataConfig, DataError, Shard, Size, held_out_and_rest
+from search.data import Batch, DataConfig, DataError, Shard, Size, half_of, held_out_and_rest
 from search.faces import GALLERY, PROBE, UNSEEN, list_faces
 from search.segments import (
     RandomCrop,
@@ -42,6 +43,8 @@ class Stream:
     device: str
     train: Sequence[Example]
     validation: Sequence[Example]
+    list_test: Callable[[], Sequence[Example]]
+    """Lists the test images when they are wanted."""
     training: Transform
     evaluation: Transform
     read: Callable[[Example], tuple[Any, Any]]
@@ -63,8 +66,16 @@ class Stream:
 
     def held_out(self) -> Iterator[Batch]:
         """Yield the validation images, or their tiles, at most 32 at a time."""
-        indices = [i.tolist() for i in torch.arange(len(self.validation)).split(32)]
-        for images, targets in self.loaded(Examples(self.validation, self.read, self.evaluation, 0), indices):
+        yield from self.evaluated(self.validation)
+
+    def test(self) -> Iterator[Batch]:
+        """Yield the test images, or their tiles, at most 32 at a time."""
+        yield from self.evaluated(self.list_test())
+
+    def evaluated(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        """Yield examples as they are evaluated, in order."""
+        indices = [i.tolist() for i in torch.arange(len(examples)).split(32)]
+        for images, targets in self.loaded(Examples(examples, self.read, self.evaluation, 0), indices):
             yield from zip(images.split(32), targets.split(32), strict=True)
 
     def loaded(self, examples: "Examples", indices: list[list[int]]) -> Iterator[Batch]:
@@ -121,9 +132,11 @@ def open_stream(config: DataConfig, device: str) -> Stream:
     if config.name == "cityscapes":
         names, table = cityscapes_classes()
         train, validation = cut(list_cityscapes(root), config.validation)
+        list_test = partial(list_cityscapes, root, "val")
     else:
         names, table = folder_classes(root)
         train, validation = list_folder(root, "train"), list_folder(root, "val")
+        list_test = partial(list_folder, root, "test")
     if config.train_images is not None and config.train_images < len(train):
         train, _ = cut(train, 1 - config.train_images / len(train))
     return Stream(
@@ -131,6 +144,7 @@ def open_stream(config: DataConfig, device: str) -> Stream:
         device=device,
         train=train,
         validation=validation,
+        list_test=list_test,
         training=RandomCrop(config, size),
         evaluation=Tiles(config, size),
         read=ReadPair(table),
@@ -148,11 +162,15 @@ def cut(examples: list[T], share: float) -> tuple[list[T], list[T]]:
 
 
 def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Stream:
-    """List `root/train/<class>/*`; the validation split is cut from it, and `root/val` is the test."""
-    try:
-        folder = datasets.ImageFolder(root / "train")
-    except FileNotFoundError as error:
-        raise DataError(f"{root / 'train'} is not a folder of class folders with images ({error}).") from None
+    """List `root/train/<class>/*`; the validation split is cut from it, and `root/test` or `root/val` is the test."""
+    folder = class_folders(root / "train")
+
+    def list_test() -> list[Example]:
+        test = class_folders(half_of(root, train=False))
+        if test.classes != folder.classes:
+            raise DataError(f"{test.root} has other classes than {folder.root}; give both the same class folders.")
+        return [(Path(path), label) for path, label in test.samples]
+
     held_out, rest = held_out_and_rest(torch.tensor(folder.targets), config)
     examples: list[Example] = [(Path(path), label) for path, label in folder.samples]
     return Stream(
@@ -160,6 +178,7 @@ def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Strea
         device=device,
         train=[examples[i] for i in rest.tolist()],
         validation=[examples[i] for i in held_out.tolist()],
+        list_test=list_test,
         training=OneImage(random_crop(config, size)),
         evaluation=OneImage(centre_crop(size)),
         read=read_labelled,
@@ -169,16 +188,33 @@ def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Strea
     )
 
 
+def class_folders(folder: Path) -> datasets.ImageFolder:
+    """List the images of a folder of class folders.
+
+    Raises:
+        DataError: if it is none.
+    """
+    try:
+        return datasets.ImageFolder(folder)
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} is not a folder of class folders with images ({error}).") from None
+
+
 def open_faces(config: DataConfig, device: str, size: int) -> Stream:
     """List the faces of `split.csv`; held-out targets are (identity, role), as in `search.faces`."""
     faces = list_faces(config)
-    gallery, probes, unseen = faces.validation(config)
-    roles = [(GALLERY, gallery), (PROBE, probes), (UNSEEN, unseen)]
+    validation = faces.validation(config)
+
+    def listed(parts: Sequence[Tensor]) -> list[Example]:
+        roles = zip((GALLERY, PROBE, UNSEEN), parts, strict=True)
+        return [(faces.files[i], (int(faces.identities[i]), role)) for role, part in roles for i in part.tolist()]
+
     return Stream(
         config=config,
         device=device,
-        train=[(faces.files[i], int(faces.identities[i])) for i in gallery.tolist()],
-        validation=[(faces.files[i], (int(faces.identities[i]), role)) for role, part in roles for i in part.tolist()],
+        train=[(faces.files[i], int(faces.identities[i])) for i in validation[0].tolist()],
+        validation=listed(validation),
+        list_test=lambda: listed(faces.test()),
         training=OneImage(aligned_crop(config, size)),
         evaluation=OneImage(whole(size)),
         read=read_labelled,

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from search.data import DataConfig
 from search.throughput import MeasureConfig
 from search.training import Recipe
+from spaces.ablations import AblationSpace
 from spaces.catalogue import SPACES, Space
 from spaces.cifar_mlp import CifarMLPSpace
+from spaces.fixed import FixedSpace
 
 Objective = Literal["accuracy", "throughput", "latency", "macs", "params"]
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
@@ -97,7 +99,7 @@ class Resources(BaseModel):
 
 
 class Study(BaseModel):
-    """A search: space, data, recipe, budget and what is wanted."""
+    """A search, an ablation or a full training: space, data, recipe, budget and what is wanted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -110,6 +112,12 @@ class Study(BaseModel):
     trials: int = Field(default=20, ge=1)
     """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
     seed: int = Field(default=0, ge=0)
+    seeds: int | None = Field(default=None, ge=1)
+    """For spaces that list networks (ablation, fixed): each is trained to the end with so many seeds, `seed` and those
+    after it, one seed after the other, so that a stopped study is balanced; `trials`, `sampler` and `halving` have no
+    effect. A larger number continues the study. null searches."""
+    test: bool = True
+    """With `seeds`: the converted networks are scored on the test images too, which nothing is chosen by."""
     sampler: Literal["surrogate", "random", "tpe", "nsga2", "gp", "local"] = "surrogate"
     start_with: tuple[Literal["paper"] | dict[str, Any], ...] = ()
     """Networks to try first: parameters of the space by name, such as {stage1.kind: repmlp}, what is left out being as
@@ -166,10 +174,31 @@ class Study(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def check_seeds(self) -> "Study":
+        if self.seeds is None and isinstance(self.space, AblationSpace):
+            raise ValueError("an ablation needs seeds, such as seeds: 3; fewer let nothing be concluded")
+        if self.seeds is not None and not isinstance(self.space, AblationSpace | FixedSpace):
+            raise ValueError(
+                f"seeds={self.seeds} is for the spaces ablation and fixed, which list networks; {self.space.name} is "
+                "searched, so leave it out"
+            )
+        return self
+
+    @property
+    def listed(self) -> list[str]:
+        """Names of the networks that are all trained with each seed; none in a search."""
+        return self.space.names if self.seeds and isinstance(self.space, AblationSpace | FixedSpace) else []
+
+    @property
+    def budget(self) -> int:
+        """Trainings that the study asks for."""
+        return len(self.listed) * (self.seeds or 0) or self.trials
+
     @property
     def rungs(self) -> tuple[int, ...]:
         """Epochs at which trials are paused and compared."""
-        return self.halving.rungs(self.training.epochs) if self.halving else ()
+        return self.halving.rungs(self.training.epochs) if self.halving and not self.listed else ()
 
     @property
     def budgets(self) -> tuple[int, ...]:
@@ -183,7 +212,8 @@ class Study(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return what must stay the same for a run to be continued: all but budget, place and resources."""
-        return self.model_dump(mode="json", exclude={"trials", "resources", "storage", "runs"})
+        same = self.model_dump(mode="json", exclude={"trials", "resources", "storage", "runs"})
+        return {**same, "seeds": self.seeds and 1}  # whether, not how many
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:

@@ -27,6 +27,9 @@ class Meter(Protocol):
     def compute(self) -> Scores:
         """Return the scores of all batches."""
 
+    def judged(self) -> int | None:
+        """Return how many images were judged right or wrong; None where the score is no share of images."""
+
 
 class Classification(nn.Module):
     """Cross-entropy; accuracy is top-1."""
@@ -58,6 +61,10 @@ class Top1:
     def compute(self) -> Scores:
         """Return `accuracy`."""
         return {"accuracy": 100 * self.right / self.count}
+
+    def judged(self) -> int | None:
+        """Return all."""
+        return self.count
 
 
 class Recognition(nn.Module):
@@ -110,6 +117,10 @@ class FaceMeter:
             "verification": verification(strangers[first], strangers[second], same),
         }
 
+    def judged(self) -> int | None:
+        """Return the pictures to be identified."""
+        return sum(int((targets[:, 1] == PROBE).sum()) for targets in self.targets)
+
 
 class Segmentation(nn.Module):
     """Cross-entropy of every pixel that counts; accuracy is mIoU, details the IoU of each class."""
@@ -150,6 +161,10 @@ class MeanIoU:
         iou = 100 * both / (counts.sum(0) + counts.sum(1) - both)
         named = {f"iou {n}": float(v) for n, v, there in zip(self.names, iou, present, strict=True) if there}
         return {"accuracy": float(iou[present].mean()), **named}
+
+    def judged(self) -> int | None:
+        """Return none: pixels of an image are not judged independently."""
+        return None
 
 
 Task = Classification | Recognition | Segmentation

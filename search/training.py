@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 from repmlp import build
 from repmlp.networks import NetworkConfig
 from repmlp.penalty import distance_penalty
-from search.data import DataConfig, Shard, Source, TaskName, load
-from search.tasks import Classification, Recognition, Scores, Segmentation, Task
+from search.data import Batch, DataConfig, Shard, Source, TaskName, load
+from search.tasks import Classification, Meter, Recognition, Scores, Segmentation, Task
 
 
 class DivergedError(RuntimeError):
@@ -202,26 +202,30 @@ class Trainer:
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Return the scores of `model` on the validation split, in eval mode and float32."""
-        meter = self.task.meter()
-        for (outputs,), targets in self.outputs(model):
-            meter.update(outputs, targets)
-        return meter.compute()
+        return self.judge(model, self.data.held_out()).compute()
 
-    def compare(self, converted: nn.Module) -> tuple[Scores, float]:
-        """Return the scores of a converted network, and how far its outputs are from the trained one's.
+    def judge(self, model: nn.Module, batches: Iterator[Batch]) -> Meter:
+        """Return a meter that has seen the outputs of `model` for all batches, in eval mode and float32."""
+        meter = self.task.meter()
+        for (outputs,), targets in self.outputs(batches, model):
+            meter.update(outputs, targets)
+        return meter
+
+    def compare(self, converted: nn.Module) -> tuple[Meter, float]:
+        """Return a meter of a converted network's outputs, and how far these are from the trained one's.
 
         The distance is the largest difference on the validation split, relative to the largest output.
         """
         meter = self.task.meter()
         difference, largest = 0.0, 0.0
-        for (trained, outputs), targets in self.outputs(self.model, converted):
+        for (trained, outputs), targets in self.outputs(self.data.held_out(), self.model, converted):
             meter.update(outputs, targets)
             difference = max(difference, float((trained - outputs).abs().max()))
             largest = max(largest, float(trained.abs().max()))
-        return meter.compute(), difference / largest
+        return meter, difference / largest
 
-    def outputs(self, *models: nn.Module) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Yield the outputs of each model for each validation batch, and the targets.
+    def outputs(self, batches: Iterator[Batch], *models: nn.Module) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Yield the outputs of each model for each batch, and the targets.
 
         Raises:
             DivergedError: if an output is not finite.
@@ -229,13 +233,11 @@ class Trainer:
         for model in models:
             model.eval()
         with torch.inference_mode():
-            for images, targets in self.data.held_out():
+            for images, targets in batches:
                 with self.during_batch():
                     found = [model(images) for model in models]
                     if not all(bool(outputs.isfinite().all()) for outputs in found):
-                        raise DivergedError(
-                            "an output on the validation split is not finite; try a lower learning rate."
-                        )
+                        raise DivergedError("an output on held-out images is not finite; try a lower learning rate.")
                     yield found, targets
 
     def save(self, path: Path) -> None:

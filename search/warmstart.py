@@ -93,7 +93,7 @@ def take_over(run: str, study: Study, networks: Networks, journal: Journal) -> l
         stopped = entry.outcome == "stopped" and len(entry.curve) >= study.budgets[0]
         if not alike and entry.number in best:
             front.append(preset.params)
-        elif alike and (entry.outcome == "complete" or stopped) and entry.training_id not in journal.first:
+        elif alike and (entry.outcome == "complete" or stopped) and entry.training not in journal.first:
             journal.optuna.enqueue_trial(preset.params)
             live = journal.optuna.ask()
             known = journal.add(live, networks.describe(networks.suggest(live)), entry.seed)

@@ -4,6 +4,7 @@ import inspect
 from dataclasses import fields
 from typing import get_args
 
+from spaces.ablations import AblationSpace
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.fixed import FixedSpace
 from spaces.mixer import MixerSpace
@@ -19,6 +20,7 @@ Space = (
     | RepMLPNetSpace
     | MixerSpace
     | FixedSpace
+    | AblationSpace
 )
 """Each has `name`, `images` (typical channels, (H, W) and classes), `suggest` and `count`."""
 SPACES: dict[str, type[Space]] = {kind.name: kind for kind in get_args(Space)}

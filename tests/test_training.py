@@ -281,7 +281,8 @@ def test_a_converted_network_scores_as_the_trained_one_within_rounding(task: str
             module.momentum = None  # statistics of all steps, since they are few
     trainer.train_epoch()
     converted = convert(trainer.model)
-    scores, error = trainer.compare(converted)
+    meter, error = trainer.compare(converted)
+    scores = meter.compute()
     assert 0 < error <= 1e-5
     assert scores == trainer.evaluate(converted)
     assert scores == pytest.approx(trainer.evaluate(trainer.model), abs=0.1)
@@ -314,7 +315,8 @@ def test_comparing_scores_the_converted_network_and_not_the_trained_one(task: st
     trainer.train_epoch()
     converted = convert(trainer.model)
     last_bias(converted)[0] += 10 * largest(trainer)
-    scores, error = trainer.compare(converted)
+    meter, error = trainer.compare(converted)
+    scores = meter.compute()
     assert error == pytest.approx(10, rel=1e-3)
     assert scores == trainer.evaluate(converted)
     if task == "classes":
@@ -327,12 +329,12 @@ def test_comparing_scores_the_converted_network_and_not_the_trained_one(task: st
 def test_outputs_that_are_not_finite_are_an_error(task: str, tmp_path: Path) -> None:
     trainer = trainer_of(task, tmp_path)
     last_bias(trainer.model)[0] = torch.nan
-    with pytest.raises(DivergedError, match="an output on the validation split is not finite"):
+    with pytest.raises(DivergedError, match="an output on held-out images is not finite"):
         trainer.evaluate(trainer.model)
     last_bias(trainer.model)[0] = 0
     converted = convert(trainer.model)
     last_bias(converted)[0] = torch.inf
-    with pytest.raises(DivergedError, match="an output on the validation split is not finite"):
+    with pytest.raises(DivergedError, match="an output on held-out images is not finite"):
         trainer.compare(converted)
 
 
@@ -342,7 +344,7 @@ def test_a_candidate_that_diverges_in_its_last_step_reports_so(tmp_path: Path) -
     recipe = Recipe(epochs=1, batch=16, bf16=False, learning_rate=1e38, momentum=0)  # one step, whose loss is finite
     changes = {"config": config_to_dict(FACES), "data": data, "recipe": recipe, "measure": None}
     report = Candidate(task(tmp_path, **changes)).advance()
-    assert report.failure == "Diverged: an output on the validation split is not finite; try a lower learning rate."
+    assert report.failure == "Diverged: an output on held-out images is not finite; try a lower learning rate."
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,233 @@
+"""The ablation table: every variant against the base, seed by seed, with its costs, beside the paper's cells."""
+
+from importlib import resources
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from results.frames import Run, RunError
+from results.statistics import LEAST, Difference, difference, holm
+
+COLUMNS = (
+    "variant",
+    "n",
+    "accuracy",
+    "sd",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "p_ranks",
+    "validation",
+    "params",
+    "macs",
+    "training_macs",
+    "throughput",
+    "ratio",
+    "note",
+)
+
+
+def ablation_table(run: Run) -> pd.DataFrame:
+    """Return a row for each network that a study lists, the base first.
+
+    Columns: variant; n, seeds that gave a result; mean accuracy (percent, test images where the study reads them, else
+    validation) and its standard deviation; mean difference to the base, paired by seed, with its 95 % interval (low,
+    high), p of the paired t-test, the same corrected for the number of variants (Holm), and p of Wilcoxon's signed-rank
+    test; mean accuracy on the validation images; params and macs of the converted network, macs in training;
+    throughput (img/s) and its ratio to the base, measured in turn; a note. Missing where nothing can be concluded. A
+    row "before conversion" has the counts in training.
+
+    Raises:
+        RunError: if the study lists no networks, or none has a result yet.
+    """
+    scores = results(run)
+    column = split(scores)
+    base = scores["variant"].iloc[0]
+    by_seed = scores.pivot(index="seed", columns="variant", values=column)
+    rows: list[dict[str, Any]] = []
+    for name, group in scores.groupby("variant", sort=False):
+        measured = group["accuracy"].notna().any()
+        before = change_of(run, str(name)) == "before_conversion"
+        known = group.dropna(subset=[column])
+        found = compared(by_seed[[name, base]]) if name != base and measured else None
+        training = group["training_macs"].iloc[0]
+        rows.append(
+            {
+                "variant": name,
+                "n": len(known),
+                "accuracy": known[column].mean(),
+                "sd": known[column].std() if len(known) > 1 else None,
+                **({} if found is None else effects(found)),
+                "validation": known["accuracy"].mean(),
+                "params": group["training_params" if before else "params"].iloc[0],
+                "macs": training if before else group["macs"].iloc[0],
+                "training_macs": training,
+                "throughput": None if before else group["throughput"].median(),
+                "ratio": None if before else group["relative"].median(),
+                "note": note(group, found),
+            }
+        )
+    frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    frame["p_holm"] = holm([None if pd.isna(p) else float(p) for p in frame["p"]])
+    return frame.astype(dict.fromkeys(("n", "params", "macs", "training_macs"), "Int64")).astype(
+        dict.fromkeys(("sd", "difference", "low", "high", "p", "p_holm", "p_ranks", "ratio"), "float64")
+    )
+
+
+def results(run: Run) -> pd.DataFrame:
+    """Return the trials of a study that lists networks, with their names as `variant`, the first seed first."""
+    if not run.study.get("seeds"):
+        raise RunError(f"{run.name} is a search; it lists no networks that are trained with the same seeds.")
+    trials = run.trials[run.trials["config"].notna()].copy()
+    names = trials.get("param.network", pd.Series(pd.NA, index=trials.index))
+    trials["variant"] = names.fillna(sole_name(run)).astype(str)
+    if trials["accuracy"].notna().sum() == 0:
+        raise RunError(f"{run.name} has no result yet: {', '.join(sorted(set(trials['outcome']))) or 'no trial'}.")
+    return trials
+
+
+def sole_name(run: Run) -> str:
+    """Return what the network of a study that lists one is called, which is no parameter."""
+    return str(next(iter(run.study["space"].get("networks", {"base": None}))))
+
+
+def split(scores: pd.DataFrame) -> str:
+    """Return the column of the accuracy that counts: that on the test images, if all trained networks have it."""
+    return "test" if scores.dropna(subset=["accuracy"])["test"].notna().all() else "accuracy"
+
+
+def change_of(run: Run, name: str) -> Any:
+    """Return how the study describes a variant."""
+    return run.study["space"].get("variants", {}).get(name)
+
+
+def compared(pair: pd.DataFrame) -> Difference | None:
+    """Compare the first column with the second over the seeds that have both."""
+    both = pair.dropna()
+    return difference(both.iloc[:, 0], both.iloc[:, 1]) if len(both) else None
+
+
+def effects(found: Difference) -> dict[str, float | None]:
+    """Return a difference as columns."""
+    return {
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "p_ranks": found.p_ranks,
+    }
+
+
+def note(group: pd.DataFrame, found: Difference | None) -> str:
+    """Say what a reader has to know of a row."""
+    parts = []
+    if (group["twin"].notna()).all():
+        parts.append("the same network and trainings as another row")
+    failed = group[group["outcome"] == "failed"]
+    if len(failed):
+        parts.append(f"{len(failed)} failed: {failed['reason'].iloc[0]}")
+    if found is not None and found.n < LEAST:
+        parts.append(f"{found.n} of {LEAST} seeds: nothing can be concluded")
+    return "; ".join(parts)
+
+
+def title(run: Run, table: pd.DataFrame) -> str:
+    """Say what a table shows."""
+    tested = split(results(run)) == "test"
+    seeds = f"{table['n'].max()} seeds" if table["n"].max() != 1 else "one seed"
+    return (
+        f"{run.name}: accuracy of the converted networks on the {'test' if tested else 'validation'} images, mean and "
+        f"standard deviation over {seeds}; difference to {table['variant'].iloc[0]} paired by seed with 95 % interval; "
+        "p of the paired t-test, corrected for the number of variants (Holm)"
+    )
+
+
+def readable_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of an ablation table that people read, as text; what nobody has is left out."""
+    rows = table.to_dict("records")
+    shown = pd.DataFrame(
+        {
+            "variant": table["variant"],
+            "n": table["n"],
+            "accuracy": [plus_minus(r["accuracy"], r["sd"]) for r in rows],
+            "difference": [interval(r["difference"], r["low"], r["high"]) for r in rows],
+            "p": [p_value(r["p_holm"]) for r in rows],
+            "params": table["params"],
+            "FLOPs (M)": table["macs"] / 1e6,
+            "in training": table["training_macs"] / 1e6,
+            "img/s": table["throughput"].round().astype("Int64"),
+            "x base": table["ratio"].round(2),
+            **{name: table[name] for name in table.columns if name.startswith("paper ")},
+            "note": table["note"],
+        }
+    )
+    empty = [name for name in shown if shown[name].isna().all() or (shown[name].astype(str) == "").all()]
+    return shown.drop(columns=empty)
+
+
+def plus_minus(mean: float, sd: float) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.2f}" if pd.isna(sd) else f"{mean:.2f} ± {sd:.2f}"
+
+
+def interval(mean: float, low: float, high: float) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:+.2f}" if pd.isna(low) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def p_value(p: float) -> str:
+    if pd.isna(p):
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def paper_rows(run: Run) -> pd.DataFrame:
+    """Return the paper's table that the study names, indexed by row.
+
+    Raises:
+        RunError: if it names none.
+    """
+    number = run.study["space"].get("table")
+    if number is None:
+        raise RunError(f"{run.name} names no table of the paper; set space.table in the study, such as table: 1.")
+    with (resources.files("results.paper") / f"table{number}.csv").open() as stream:
+        return pd.read_csv(stream).set_index("row")
+
+
+def beside_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Return an ablation table with the paper's cells of the rows of the same names beside ours.
+
+    They are accuracy and its difference to the base, percent, and FLOPs and params, in millions, as printed.
+    """
+    rows = paper.reindex(table["variant"]).reset_index(drop=True)
+    base = rows["accuracy"].iloc[0]
+    beside = {"accuracy": rows["accuracy"], "difference": (rows["accuracy"] - base).round(2).where(rows.index > 0)}
+    beside |= {
+        name: rows[column] for name, column in (("FLOPs (M)", "macs_m"), ("params (M)", "params_m")) if column in rows
+    }
+    return table.assign(**{f"paper {name}": values for name, values in beside.items()})
+
+
+def agreement(run: Run, paper: pd.DataFrame) -> str:
+    """Say in how many pairs of rows the order of accuracies is the paper's, and name the others."""
+    scores = results(run)
+    by_seed = scores.pivot(index="seed", columns="variant", values=split(scores))
+    named = [name for name in scores["variant"].unique() if name in paper.index]
+    pairs, reversed_ = 0, []
+    for first, second in combinations(named, 2):
+        printed = paper.loc[first, "accuracy"] - paper.loc[second, "accuracy"]
+        found = compared(by_seed[[first, second]])
+        if found is None or printed == 0:
+            continue
+        pairs += 1
+        if found.mean * printed <= 0:
+            above, below = (first, second) if found.mean > 0 else (second, first)
+            sure = "p " + p_value(found.p) if found.p is not None else "too few seeds to tell"
+            reversed_.append(f"{above} above {below} by {abs(found.mean):.2f} ({sure})")
+    others = f" The others, with uncorrected p: {'; '.join(reversed_)}." if reversed_ else ""
+    return f"{pairs - len(reversed_)} of {pairs} pairs of rows are in the paper's order.{others}"
