@@ -149,7 +149,7 @@ VALUED: dict[str, Callable[[NetworkConfig, Any], NetworkConfig]] = {
     "partition": partition,
     "reduction": reduction,
     "r": r,
-    "kind": block_kind,
+    "block_kind": block_kind,
     "stages": stages,
 }
 """Changes that take one."""

@@ -36,6 +36,34 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def ablation(tmp_path: Path) -> Path:
+    """An ablation of two networks, of which another row is the base once more, that trains one in about a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+        name: tiny
+        runs: {tmp_path / "runs"}
+        data: {{name: mnist5k, size: 8, train_images: 400, validation: 0.25, pad: 1}}
+        space:
+          name: ablation
+          table: 1
+          base_name: Pure MLP
+          base:
+            kind: cifar
+            head: 16
+            stages: [{{channels: 8, blocks: 1, block: {{kind: repmlp, partition: 4, groups: 2, kernels: [1, 3]}}}}]
+          variants:
+            A) before conversion: before_conversion
+            B) w/o Local: without_local
+        seeds: 3
+        training: {{epochs: 2, batch: 25, bf16: false, learning_rate: 0.05}}
+        measure: {{batch: 8, seconds: 0.02, confirm: false}}
+        """
+    )
+    return path
+
+
 @pytest.fixture(scope="session")
 def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the real CIFAR-10, where it is at hand."""
