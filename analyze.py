@@ -5,14 +5,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
+import pandas as pd
 import typer
 from rich.console import Console
 
 from results.frames import Run, RunError, read_run
+from results.pick import Rule
 from results.table import Format, write
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from search.study import Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(stderr=True)
@@ -68,6 +72,63 @@ def ablation(
         console.print(agreement(result, printed), highlight=False)
     raw = style in (Format.csv, Format.json)
     print(write(table if raw else readable_table(table), style, title(result, table)))
+
+
+@app.command()
+def pick(
+    run: RunName,
+    rule: Annotated[Rule, typer.Option("--rule", help="What is best among the trials that keep the limits.")] = (
+        Rule.max_accuracy
+    ),
+    max_params: Annotated[float | None, typer.Option(help="Parameters of the converted network.")] = None,
+    max_macs: Annotated[float | None, typer.Option(help="Multiply-accumulates, the paper's FLOPs.")] = None,
+    min_throughput: Annotated[float | None, typer.Option(help="Images/s, as the study measured.")] = None,
+    max_latency: Annotated[float | None, typer.Option(help="Milliseconds a batch, as the study measured.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Percent, on the validation images.")] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", help="Take this trial instead of what the rule gives.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Changes to the study that is written, such as training.epochs=100.", metavar="[KEY=VALUE]"
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the study that is written.")] = 3,
+    out: Annotated[Path | None, typer.Option("--out", help="Study to write; RUN/pick.yaml otherwise.")] = None,
+) -> None:
+    """Pick the network to deploy, say why, measure it again, and write the study that trains it fully.
+
+    Trials within the noise of each other are shown as ties, with their differences.
+    """
+    from results.decision import decide, pick_study, readable_rivals
+    from search.study import Study, StudyError
+
+    result = checked(run)
+    given = {
+        "max_params": max_params,
+        "max_macs": max_macs,
+        "min_throughput": min_throughput,
+        "max_latency": max_latency,
+        "min_accuracy": min_accuracy,
+    }
+    limits = {name: value for name, value in given.items() if value is not None}
+    path = out or run_folder(run, result) / "pick.yaml"
+    try:
+        decision = decide(result, limits, rule, trial)
+        folder = str(run_folder(run, result).parent)
+        write_study(pick_study(result, decision.trial, seeds, folder), changes or [], path, decision.why)
+        study = Study.model_validate(result.study)
+    except (RunError, StudyError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{path} cannot be written: {error}.")
+    print(decision.why)
+    print(write(readable_rivals(decision.rivals), Format.table))
+    if pending := int(result.trials["outcome"].isin(["running", "paused"]).sum()):
+        console.print(f"{run} is not finished: {pending} trials may still change this.")
+    print(measured_again(study, result, decision.trial, limits))
+    console.print(f"Written: {path}. Next: python run_search.py {path}", soft_wrap=True)
 
 
 @app.command()
@@ -151,6 +212,48 @@ def counted(number: int) -> dict[str, dict[str, int]]:
     if number == 1:
         counts["A) before conversion"] = training_costs(TABLES[1]["Pure MLP"])
     return counts
+
+
+def write_study(values: dict[str, Any], changes: list[str], path: Path, why: str) -> None:
+    """Write a study with `KEY=VALUE` changes, checked, whole or not at all."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    from search.study import read_study
+
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(yaml.safe_dump(values))
+    try:
+        read_study(part, changes)
+        merged = OmegaConf.to_container(OmegaConf.merge(values, OmegaConf.from_dotlist(changes)))
+        text = yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=120)
+        part.write_text(f"# {why}\n# Train it fully: python run_search.py {path}\n{text}")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def measured_again(study: "Study", result: Run, number: int, limits: dict[str, float]) -> str:
+    """Measure a trial's network once more, quietly, and say what came of it beside what the run has."""
+    import torch
+
+    from search.remeasure import remeasured
+
+    known = result.trials.loc[number]
+    device = "cpu" if known["device"] in ("cpu", "") else "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        return f"Not measured again: the run measured on {known['device']}, and no GPU is here."
+    with console.status(f"Measuring trial {number} again"):
+        again = remeasured(study, cast(Any, known["config"]), device)
+    text = f"Measured again: {again.median:,.0f} img/s (p10-p90 {again.p10:,.0f}-{again.p90:,.0f})"
+    if again.relative is not None:
+        text += f", {again.relative:.2f} x base"
+    text += "." if again.steady else ", unsteady: other work ran on this machine."
+    if pd.notna(known["throughput"]):
+        text += f" The run had {known['throughput']:,.0f} img/s."
+    if again.median < limits.get("min_throughput", 0) or again.latency > limits.get("max_latency", float("inf")):
+        text += " This exceeds a limit: the machine is slower now, or the network too near to it."
+    return text
 
 
 def run_folder(run: str, result: Run) -> Path:

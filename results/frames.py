@@ -32,6 +32,7 @@ DTYPES = {
     "latency": "float64",
     "relative": "float64",
     "steady": "boolean",
+    "device": "str",
     "macs": "Int64",
     "params": "Int64",
     "training_macs": "Int64",
@@ -120,9 +121,9 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str
     full budget; else missing) and the number of validation images judged, test (accuracy on the test images, where the
     study asks for it) and their number; throughput with p10 and p90 (img/s; the second measurement where there is one),
     latency (ms a batch), relative (to the baseline, measured in turn), steady (its spread was within the study's
-    limit); macs, params, and of listed networks the same in training; epochs trained, seconds of training; start, end;
-    seed; config, training_id, deploy_id; and `param.NAME` for each parameter of the space. `attributes` are the
-    study's.
+    limit), device ("cpu" or the GPU that was measured); macs, params, and of listed networks the same in training;
+    epochs trained, seconds of training; start, end; seed; config, training_id, deploy_id; and `param.NAME` for each
+    parameter of the space. `attributes` are the study's.
     """
     twice = {
         trial.user_attrs["deploy_id"]: attributes[f"confirmed {trial.number}"]
@@ -157,6 +158,7 @@ def trial_row(trial: optuna.trial.FrozenTrial, epochs: int, twice: Mapping[str, 
         "latency": 1000 * throughput["batch"] / throughput["median"] if throughput else None,
         "relative": throughput.get("relative"),
         "steady": throughput.get("steady"),
+        "device": throughput.get("device", ""),
         **{name: record.get("costs", {}).get(name) for name in ("macs", "params", *BEFORE)},
         "epochs": len(curve),
         "seconds": sum(r["seconds"] for r in curve),

@@ -1,0 +1,198 @@
+"""The pick, explained: why this network, which others are as good as far as can be told, what the neighbours cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from results.frames import Run, RunError
+from results.front import front
+from results.pick import LIMITS, Rule, choose, keeps
+from results.statistics import accuracy_interval, difference_noise
+from results.summary import summary
+
+Trial = dict[str, Any]
+"""A row of the frame of trials."""
+SHOWN = 5
+"""Ties in a table that people read."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A pick with its reasons."""
+
+    trial: int
+    why: str
+    """One or two sentences."""
+    rivals: pd.DataFrame
+    """The pick, then its ties, then its neighbours on the front; see `rivals`."""
+
+
+def decide(run: Run, limits: Mapping[str, float], rule: Rule, trial: int | None = None) -> Decision:
+    """Pick one of the complete trials that keep `limits` by `rule`, or explain `trial`.
+
+    Raises:
+        RunError: if no complete trial keeps them, or `trial` is not complete.
+    """
+    if run.study.get("seeds"):
+        raise RunError(f"{run.name} lists its networks; compare them with analyze.py ablation, and export one of them.")
+    done = run.trials[run.trials["outcome"] == "complete"]
+    if done.empty:
+        states = ", ".join(f"{n} {outcome}" for outcome, n in run.trials["outcome"].value_counts().items())
+        raise RunError(f"{run.name} has no complete trial to pick from ({states or 'no trial yet'}).")
+    feasible = done[keeps(done, limits)]
+    if trial is None:
+        if feasible.empty:
+            raise RunError(impossible(done, limits))
+        try:
+            number = choose(feasible, rule, run.objectives, run.maximise)
+        except ValueError as error:
+            raise RunError(str(error)) from None
+    elif trial in done.index:
+        number = trial
+        feasible = done[keeps(done, limits) | (done.index == trial)]
+    else:
+        state = f"is {run.trials['outcome'][trial]}" if trial in run.trials.index else "is not in this run"
+        raise RunError(f"trial {trial} {state}; complete are {', '.join(map(str, done.index))}.")
+    table = rivals(run, feasible, number, rule)
+    return Decision(number, reason(feasible, number, rule, limits, table, asked=trial is not None), table)
+
+
+def impossible(done: pd.DataFrame, limits: Mapping[str, float]) -> str:
+    """Say which limits no trial keeps, and what the best of them is."""
+    alone = {name: limit for name, limit in limits.items() if not keeps(done, {name: limit}).any()}
+    parts = []
+    for name, limit in (alone or limits).items():
+        values = done[LIMITS[name]].astype(float)
+        parts.append(
+            f"{name}={limit:,g} (here {values.min() if name.startswith('max') else values.max():,.6g} at best)"
+        )
+    together = "" if alone else " all at once"
+    return f"none of {len(done)} complete trials keeps {', '.join(parts)}{together}; loosen the limits or search on."
+
+
+def rivals(run: Run, feasible: pd.DataFrame, number: int, rule: Rule) -> pd.DataFrame:
+    """Return the pick, those that cannot be told from it, and the next ones on the front of what keeps the limits.
+
+    Columns: role (pick, tie, neighbour), trial, accuracy with its 95 % interval, and the difference to the pick in
+    accuracy (points), throughput, params and macs (percent); network.
+    """
+    pick = row(feasible, number)
+    by_speed = feasible.sort_values("throughput", ascending=False).index
+    ties = [n for n in by_speed if n != number and tied(pick, row(feasible, n), rule)]
+    on_front = front(Run(**{**vars(run), "trials": feasible})).sort_values("accuracy")
+    above = on_front[on_front["accuracy"] > pick["accuracy"]].index[:1]
+    below = on_front[on_front["accuracy"] < pick["accuracy"]].index[-1:]
+    near = [n for n in [*above, *below] if n != number and n not in ties]
+    roles = [("pick", number), *(("tie", n) for n in ties), *(("neighbour", n) for n in near)]
+    return pd.DataFrame([rival(role, n, row(feasible, n), pick) for role, n in roles])
+
+
+def row(trials: pd.DataFrame, number: int) -> Trial:
+    """Return the row of a trial."""
+    return {str(name): value for name, value in trials.loc[number].items()}
+
+
+def rival(role: str, number: int, trial: Trial, pick: Trial) -> dict[str, Any]:
+    """Return a row of `rivals`."""
+    known = pd.notna(trial["images"])
+    found = {"role": role, "trial": number, "accuracy": trial["accuracy"], "low": None, "high": None}
+    if known:
+        found["low"], found["high"] = accuracy_interval(trial["accuracy"], int(trial["images"]))
+    found["difference"] = trial["accuracy"] - pick["accuracy"]
+    found["img/s"] = None if pd.isna(trial["throughput"]) else round(trial["throughput"])
+    for name, column in (("img/s (%)", "throughput"), ("params (%)", "params"), ("FLOPs (%)", "macs")):
+        known = pd.notna(trial[column]) and pd.notna(pick[column])
+        found[name] = 100 * (trial[column] / pick[column] - 1) if known else None
+    found["network"] = summary(trial["config"])
+    return found
+
+
+def tied(pick: Trial, other: Trial, rule: Rule) -> bool:
+    """Whether two trials cannot be told apart in what a rule looks at.
+
+    Accuracies within the 95 % noise of their difference on so many images, throughputs whose p10 to p90 overlap.
+    """
+    alike = {"accuracy": same_accuracy(pick, other), "throughput": same_throughput(pick, other)}
+    looked_at = {Rule.max_accuracy: ["accuracy"], Rule.max_throughput: ["throughput"]}.get(rule, list(alike))
+    return all(alike[name] for name in looked_at)
+
+
+def same_accuracy(pick: Trial, other: Trial) -> bool:
+    if pd.isna(pick["images"]):
+        return bool(pick["accuracy"] == other["accuracy"])
+    noise = difference_noise(pick["accuracy"], other["accuracy"], int(pick["images"]))
+    return bool(abs(pick["accuracy"] - other["accuracy"]) <= noise)
+
+
+def same_throughput(pick: Trial, other: Trial) -> bool:
+    return bool(other["throughput_p90"] >= pick["throughput_p10"] and pick["throughput_p90"] >= other["throughput_p10"])
+
+
+BEST = {
+    Rule.max_accuracy: "the highest accuracy",
+    Rule.max_throughput: "the highest throughput",
+    Rule.knee: "the best balance of the objectives",
+}
+
+
+def reason(
+    feasible: pd.DataFrame, number: int, rule: Rule, limits: Mapping[str, float], table: pd.DataFrame, asked: bool
+) -> str:
+    """Say why a trial was picked, and how sure that is."""
+    kept = f" that keep {', '.join(f'{k}={v:,g}' for k, v in limits.items())}" if limits else ""
+    text = (
+        f"Trial {number} was asked for" if asked else f"Trial {number} has {BEST[rule]} of {len(feasible)} trials{kept}"
+    )
+    ties = int((table["role"] == "tie").sum())
+    pick = row(feasible, number)
+    if pd.isna(pick["images"]):
+        return f"{text}. How far its accuracy, of one seed, is by chance is not known for this task or run."
+    if not ties:
+        return f"{text}; no other one is within the noise of it."
+    low, high = accuracy_interval(pick["accuracy"], int(pick["images"]))
+    others = f"{ties} other{'s' if ties > 1 else ''}"
+    return (
+        f"{text}. {others} cannot be told from it: on {int(pick['images'])} validation images and with one seed, its "
+        f"{pick['accuracy']:.2f} % stand for {low:.1f} to {high:.1f} %."
+    )
+
+
+def pick_study(run: Run, number: int, seeds: int, folder: str) -> dict[str, Any]:
+    """Return the study that trains a trial's network fully: the run's data, recipe and measurement, several seeds.
+
+    Args:
+        run: where the trial is.
+        number: of the trial.
+        seeds: trainings.
+        folder: of the run folders.
+    """
+    same = {name: run.study[name] for name in ("data", "training", "objectives", "measure")}
+    network = {f"trial-{number}": run.trials.loc[number, "config"]}
+    return {
+        "name": f"{run.name}-pick",
+        "space": {"name": "fixed", "networks": network},
+        "seeds": seeds,
+        **same,
+        "limits": {name: value for name, value in run.study["limits"].items() if name == "max_latency"},
+        "runs": folder,
+    }
+
+
+def readable_rivals(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rivals as people read them: at most `SHOWN` ties, the fastest, with signed differences."""
+    ties = table[table["role"] == "tie"]
+    shown = table.drop(index=ties.index[SHOWN:])
+    accuracy = [
+        f"{a:.2f}" if pd.isna(low) else f"{a:.2f} [{low:.1f}, {high:.1f}]"
+        for a, low, high in zip(shown["accuracy"], shown["low"], shown["high"], strict=True)
+    ]
+    signed = {}
+    for name, digits in (("difference", 2), ("img/s (%)", 0), ("params (%)", 0), ("FLOPs (%)", 0)):
+        others = shown[name].where(shown["role"] != "pick")
+        signed[name] = ["" if pd.isna(value) else f"{value:+.{digits}f}" for value in others]
+    kept = {name: shown[name] for name in ("role", "trial", "img/s", "network")}
+    return pd.DataFrame({**kept, "accuracy": accuracy, **signed})[
+        ["role", "trial", "accuracy", "difference", "img/s", "img/s (%)", "params (%)", "FLOPs (%)", "network"]
+    ]

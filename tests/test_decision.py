@@ -1,0 +1,116 @@
+"""The pick, explained: ties, neighbours, impossible limits, and the study that trains it."""
+
+from pathlib import Path
+
+import pytest
+
+from results.decision import decide, pick_study, readable_rivals
+from results.frames import RunError, read_run
+from results.pick import Rule
+from search.study import read_study
+from tests.driving import command, engine_of, run_folder, work_off
+from tests.frames import run_of
+
+
+def trial(accuracy: float, throughput: float, images: int | None = 1000, params: int = 100) -> dict[str, object]:
+    return {
+        "accuracy": accuracy,
+        "throughput": throughput,
+        "throughput_p10": 0.9 * throughput,
+        "throughput_p90": 1.1 * throughput,
+        "images": images,
+        "params": params,
+    }
+
+
+RUN = run_of(trial(90.0, 100, params=50), trial(89.0, 200), trial(85.0, 400), trial(80.0, 800), trial(70.0, 50))
+
+
+def test_trials_within_the_noise_are_ties_with_their_differences() -> None:
+    # 90 % and 89 % on 1,000 images each: 1.96 * sqrt(0.9 * 0.1 + 0.89 * 0.11) / sqrt(1000) = 2.7 points.
+    decision = decide(RUN, {}, Rule.max_accuracy)
+    assert decision.trial == 0
+    tie = decision.rivals[decision.rivals["role"] == "tie"].iloc[0]
+    assert (tie["trial"], tie["difference"], tie["img/s (%)"], tie["params (%)"]) == (1, -1, 100, 100)
+    assert "1 other cannot be told from it" in decision.why
+
+
+def test_neighbours_say_what_the_next_steps_on_the_front_cost() -> None:
+    decision = decide(RUN, {"min_throughput": 300}, Rule.max_accuracy)
+    assert decision.trial == 2
+    assert decision.rivals["trial"].tolist() == [2, 3]
+    assert "no other one is within the noise" in decision.why
+    shown = readable_rivals(decision.rivals)
+    assert shown["difference"].tolist() == ["", "-5.00"]
+    assert shown["img/s (%)"].tolist() == ["", "+100"]
+
+
+def test_many_images_leave_no_tie() -> None:
+    run = run_of(trial(90.0, 100, 100_000), trial(89.0, 200, 100_000))
+    assert decide(run, {}, Rule.max_accuracy).rivals["role"].tolist() == ["pick", "neighbour"]
+
+
+def test_throughputs_whose_ranges_overlap_are_ties() -> None:
+    run = run_of(trial(90.0, 100), trial(70.0, 110), trial(60.0, 300))
+    decision = decide(run, {"min_accuracy": 65}, Rule.max_throughput)
+    assert decision.trial == 1
+    assert decision.rivals["trial"].tolist() == [1, 0]
+
+
+def test_a_run_that_did_not_count_its_images_says_what_is_not_known() -> None:
+    decision = decide(run_of(trial(90.0, 100, None), trial(89.9, 200, None)), {}, Rule.max_accuracy)
+    assert "is not known" in decision.why
+    assert "tie" not in set(decision.rivals["role"])
+
+
+def test_limits_that_no_trial_keeps_are_named_with_the_best_there_is() -> None:
+    with pytest.raises(RunError, match=r"none of 5 complete trials keeps max_params=10 \(here 50 at best\)"):
+        decide(RUN, {"max_params": 10, "min_accuracy": 80}, Rule.max_accuracy)
+    with pytest.raises(RunError, match="all at once"):
+        decide(RUN, {"min_throughput": 800, "min_accuracy": 90}, Rule.max_accuracy)
+
+
+def test_what_cannot_be_picked_is_said() -> None:
+    failed = run_of({"outcome": "failed"}, {"outcome": "stopped"})
+    with pytest.raises(RunError, match="has no complete trial to pick from"):
+        decide(failed, {}, Rule.knee)
+    with pytest.raises(RunError, match="trial 9 is not in this run"):
+        decide(RUN, {}, Rule.knee, trial=9)
+    with pytest.raises(RunError, match="trial 1 is stopped; complete are 0"):
+        decide(run_of(trial(90.0, 1.0), {"outcome": "stopped"}), {}, Rule.knee, trial=1)
+    with pytest.raises(RunError, match="compare them with analyze"):
+        decide(run_of(trial(90.0, 1.0), seeds=1), {}, Rule.knee)
+
+
+def test_a_pick_is_written_as_a_study_that_ends_in_test_accuracy(tiny: Path) -> None:
+    work_off(engine_of(tiny, "trials=2", "halving=null"))
+    folder = run_folder(tiny)
+    done = command("analyze.py", "pick", folder, "--seeds", 2, "training.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "has the highest accuracy of 2 trials" in done.stdout
+    assert "Measured again" in done.stdout
+    study = read_study(folder / "pick.yaml")
+    assert (study.name, study.seeds, study.training.epochs, study.runs) == ("tiny-pick", 2, 1, str(folder.parent))
+    jobs = work_off(engine_of(folder / "pick.yaml"))
+    best = read_run(str(folder)).trials.sort_values("accuracy").iloc[-1]
+    assert [dict(job.config) for job in jobs] == [best["config"]] * 2
+    tested = read_run(str(folder.parent / "tiny-pick")).trials
+    assert tested["test"].notna().all()
+
+
+def test_changes_that_make_no_study_leave_the_last_pick_alone(tiny: Path) -> None:
+    work_off(engine_of(tiny, "trials=1", "halving=null"))
+    path = run_folder(tiny) / "pick.yaml"
+    path.write_text("kept")
+    done = command("analyze.py", "pick", run_folder(tiny), "training.epoch=3")
+    assert done.returncode == 2
+    assert "did you mean epochs?" in done.stderr
+    assert path.read_text() == "kept"
+    assert not list(path.parent.glob("*.part"))
+
+
+def test_the_study_of_a_pick_keeps_data_recipe_and_measurement(tiny: Path) -> None:
+    work_off(engine_of(tiny, "trials=1", "halving=null"))
+    run = read_run(str(run_folder(tiny)))
+    written = pick_study(run, 0, 3, "runs")
+    assert all(written[name] == run.study[name] for name in ("data", "training", "measure", "objectives"))
