@@ -11,7 +11,7 @@ from rich.console import Console
 
 from results.frames import Run, RunError, read_run
 from results.pick import Rule
-from results.table import Format, write
+from results.table import Format, write, write_with_notes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,9 @@ def ablation(
     style: Style = Format.table,
 ) -> None:
     """Print the ablation table: each variant against the base, with intervals, p-values and costs."""
-    from results.ablation import ablation_table, agreement, beside_paper, paper_rows, readable_table, title
+    from results.ablation import ablation_table, readable_table, title
+    from results.agreement import agreement, beside_paper, paper_rows
+    from results.provenance import made_on
 
     result = checked(run)
     try:
@@ -67,11 +69,15 @@ def ablation(
         printed = paper_rows(result) if paper else None
     except RunError as error:
         fail(str(error))
+    notes = []
     if printed is not None:
         table = beside_paper(table, printed)
-        console.print(agreement(result, printed), highlight=False)
-    raw = style in (Format.csv, Format.json)
-    print(write(table if raw else readable_table(table), style, title(result, table)))
+        notes.append(agreement(result, printed))
+    if style in (Format.csv, Format.json):
+        print(write(table, style))
+        return
+    text = title(result, table)
+    print(write_with_notes(readable_table(table), style, text, [*notes, made_on(result)]))
 
 
 @app.command()

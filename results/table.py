@@ -1,5 +1,6 @@
 """Tables in the formats that people paste: terminal, CSV, Markdown, LaTeX, JSON, HTML."""
 
+import html
 from enum import StrEnum
 
 import pandas as pd
@@ -57,3 +58,14 @@ def readable(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+def write_with_notes(frame: pd.DataFrame, style: Format, title: str, notes: list[str]) -> str:
+    """Return a table under its title, with sentences below it; LaTeX has the title alone, as its caption."""
+    text = write(frame, style, title)
+    if style is Format.md:
+        return "\n\n".join([f"**{title}**", text, *notes])
+    if style is Format.html:
+        paragraphs = [f"<p>{html.escape(part)}</p>" for part in (title, *notes)]
+        return "\n".join([paragraphs[0], text, *paragraphs[1:]])
+    return "\n".join([text, *notes]) if style is Format.table else text
