@@ -21,6 +21,16 @@ def engine_of(path: Path, *overrides: str) -> Engine:
     return Engine(study, Journal(study), SpaceNetworks(study.space, IMAGE))
 
 
+def driven(engine: Engine) -> tuple[Job, Candidate]:
+    """Take the next task, and report to the engine until it wants no more."""
+    job = engine.next()
+    assert isinstance(job, Job)
+    candidate = Candidate(job)
+    while engine.report(job.number, candidate.advance()) == "continue":
+        pass
+    return job, candidate
+
+
 def work_off(engine: Engine, until: Callable[[Job, int], bool] = lambda _task, _reports: False) -> list[Job]:
     """Run tasks one by one; `until` cuts the power before a report of a task reaches the engine."""
     tasks = []

@@ -12,7 +12,7 @@ from search.candidate import Candidate, Job, Report
 from search.engine import Engine
 from search.journal import Entry, Journal, mend
 from search.study import StudyError, read_study
-from tests.driving import engine_of, work_off
+from tests.driving import driven, engine_of, work_off
 
 ALL = ["halving=null"]
 
@@ -175,11 +175,7 @@ def test_pausing_and_going_on_gives_the_curve_of_running_through(tiny: Path, tmp
 
 def test_a_worker_goes_on_without_a_checkpoint_only_from_where_the_trial_is(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1")
-    task = engine.next()
-    assert isinstance(task, Job)
-    candidate = Candidate(task)
-    while engine.report(task.number, candidate.advance()) == "continue":
-        pass
+    task, candidate = driven(engine)
     again = engine.next()
     assert isinstance(again, Job)
     assert (again.number, again.trained) == (task.number, 1)
@@ -320,11 +316,7 @@ def test_the_front_is_measured_again_at_the_end(tiny: Path) -> None:
 
 def test_a_front_that_cannot_be_measured_again_stays(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1", "measure.confirm=true", *ALL)
-    task = engine.next()
-    assert isinstance(task, Job)
-    candidate = Candidate(task)
-    while engine.report(task.number, candidate.advance()) == "continue":
-        pass
+    driven(engine)
     again = engine.next()
     assert isinstance(again, Job)
     assert not again.trains
