@@ -1,0 +1,140 @@
+"""Export of a trained network: converted, written, and each file proved equal to the trained network on real images."""
+
+import contextlib
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repmlp import convert
+from repmlp.networks import NetworkConfig
+from repmlp.saved import save
+from results.formats import FORMATS
+from results.verify import Meter, Network, Verified, first_off, verify
+
+CONVERSION = 1e-5
+"""Largest difference of the converted network's outputs, relative to the largest output, in float32."""
+
+
+class MismatchError(ValueError):
+    """An exported network does not compute what the trained one does."""
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder that takes the place of `folder` at the end, or is gone if anything fails."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def written(
+    folder: Path,
+    formats: Sequence[str],
+    config: NetworkConfig,
+    converted: nn.Module,
+    example: Tensor,
+    preprocessing: Mapping[str, Any],
+    threads: int,
+) -> dict[str, Network]:
+    """Write the files into a folder and return each as its runtime runs it.
+
+    Args:
+        folder: an existing one.
+        formats: names of `FORMATS`.
+        config: of the network.
+        converted: its converted form.
+        example: an input of at least two images.
+        preprocessing: see `repmlp.saved.save`.
+        threads: CPU threads of a runtime that has its own.
+    """
+    save(folder, config, converted, preprocessing)
+    networks = {}
+    for name in formats:
+        kind = FORMATS[name]
+        with quiet():
+            kind.write(converted, example, folder / kind.file)
+            networks[name] = kind.open(folder / kind.file, threads)
+    return networks
+
+
+def proved(
+    trained: nn.Module,
+    converted: nn.Module,
+    files: Mapping[str, Network],
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    meter: Callable[[], Meter],
+    classes: bool,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[str, Verified]:
+    """Compare the trained network, its conversion and each file on the same images; see `verify`.
+
+    Raises:
+        MismatchError: if outputs differ by more than the tolerance, naming the file, or for the conversion the first
+            layer that is off.
+    """
+    found = verify({"trained": trained, "converted": converted, **files}, batches(), meter, classes, advance)
+    error = found["converted"].trained.max_error
+    if not error <= CONVERSION:
+        layer, of_layer = first_off(trained, converted, next(iter(batches()))[0], CONVERSION)
+        raise MismatchError(
+            f"the converted network is off by {error:.1e} of the largest output, more than {CONVERSION:.0e}; the first "
+            f"layer that is off is {layer}, by {of_layer:.1e}."
+        )
+    for name in files:
+        allowed = FORMATS[name].tolerance
+        error = max(found[name].trained.max_error, found[name].converted.max_error)
+        if not error <= allowed:
+            raise MismatchError(
+                f"{FORMATS[name].file} is off by {error:.1e} of the largest output, more than {allowed:.0e}, though the "
+                "conversion is right; leave this format out, and report it."
+            )
+    return found
+
+
+def any_batch(files: Mapping[str, Network], converted: nn.Module, images: Tensor) -> None:
+    """Check that each file takes one image, and as many as are given.
+
+    Raises:
+        MismatchError: naming a file that does not, or gives something else.
+    """
+    with torch.inference_mode():
+        for count in (1, len(images)):
+            expected = converted(images[:count])
+            for name, network in files.items():
+                outputs = network(images[:count])
+                error = float((outputs - expected).abs().max() / expected.abs().max())
+                if not error <= FORMATS[name].tolerance:
+                    raise MismatchError(f"{FORMATS[name].file} is off by {error:.1e} for {count} images at once.")
+
+
+def converted_copy(trained: nn.Module) -> nn.Module:
+    """Return the converted form."""
+    return convert(trained).eval()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep exporters from printing their progress and warnings of their own code."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
