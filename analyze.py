@@ -36,13 +36,13 @@ def report(
         Path | None, typer.Option("--out", help="File to write; report.html in the run folder otherwise.")
     ] = None,
 ) -> None:
-    """Write one HTML file that works offline: the front, hypervolume over time, every candidate, the environment."""
+    """Write one HTML file that works offline: the front with limits and picks, curves, importance, every candidate."""
     from results.report import write_report
 
-    result = checked(run)
+    result = started(run)
     path = out or (Path("report.html") if "://" in run else Path(run) / "report.html")
     try:
-        write_report(result, path)
+        write_report(result, path, run, run_folder(run, result))
     except OSError as error:
         fail(f"{path} cannot be written: {error}.")
     console.print(f"Written: {path}")
@@ -159,6 +159,14 @@ def checked(run: str) -> Run:
         return read_run(run)
     except RunError as error:
         fail(str(error))
+
+
+def started(run: str) -> Run:
+    """Read a run that has a trial, or end with what is wrong with it."""
+    result = checked(run)
+    if result.trials.empty:
+        fail(f"{run} has no trial yet.")
+    return result
 
 
 def fail(message: str) -> NoReturn:
