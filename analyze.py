@@ -49,6 +49,28 @@ def report(
 
 
 @app.command()
+def figure(
+    run: RunName,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write: .pdf, .svg or .png; front.pdf in the run folder otherwise."),
+    ] = None,
+) -> None:
+    """Draw the front for a paper: one column wide, readable in grey, its text as text."""
+    from results.figures import front_figure, save
+
+    result = started(run)
+    path = out or run_folder(run, result) / "front.pdf"
+    try:
+        save(front_figure(result), path)
+    except ValueError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{path} cannot be written: {error}.")
+    console.print(f"Written: {path}")
+
+
+@app.command()
 def kernel(
     run: RunName,
     trial: Annotated[

@@ -1,5 +1,7 @@
 """Which parameters matter for each objective (PED-ANOVA, arXiv 2304.10255)."""
 
+import warnings
+
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -36,15 +38,18 @@ def importance(run: Run) -> pd.DataFrame:
 
 def evaluate(given: pd.DataFrame, values: "pd.Series[float]", more: bool) -> dict[str, float]:
     """Return the share of each column of `given` in reaching the best of `values`."""
-    names = [str(name) for name in given]
+    names, known = [str(name) for name in given], values.dropna()
+    if known.nunique() < 2:
+        return dict.fromkeys(names, 0.0)
     offers: dict[str, BaseDistribution] = {name: CategoricalDistribution(sorted(set(given[name]))) for name in names}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if more else "minimize")
-    known = values.dropna()
     for row, value in zip(given.loc[known.index].to_numpy(), known, strict=True):
         params = dict(zip(names, row, strict=True))
         study.add_trial(optuna.create_trial(params=params, distributions=offers, value=value))
-    good = min(0.5, max(0.1, TOP / max(1, len(known))))
-    shares = PedAnovaImportanceEvaluator(target_quantile=good).evaluate(study, names)
+    good = min(0.5, max(0.1, TOP / len(known)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Target and region quantiles select the same")  # then no parameter tells them
+        shares = PedAnovaImportanceEvaluator(target_quantile=good).evaluate(study, names)
     total = sum(shares.values())
     return {name: shares[name] / total if total else 0.0 for name in names}

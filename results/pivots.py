@@ -25,7 +25,7 @@ def pivot(run: Run, rows: str, columns: str, value: str = "accuracy") -> pd.Data
     Raises:
         ValueError: if the space has no such parameter.
     """
-    trials, given = complete(run), asked(run)
+    trials, given = complete(run).dropna(subset=value), asked(run)
     for name in (rows, columns):
         if name not in given:
             raise ValueError(f"{name} is not a parameter of {run.name}; it has {', '.join(map(str, given))}.")

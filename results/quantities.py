@@ -43,8 +43,10 @@ def segments(run: Run) -> bool:
 
 
 def quantities(run: Run) -> dict[str, Quantity]:
-    """Return what is known of any trial, by column; training time counts once an epoch is done."""
-    found = {name: q for name, q in QUANTITIES.items() if run.trials[name].fillna(0).any()}
+    """Return what is known of any trial, by column; accuracy and training time once an epoch is done."""
+    found = {
+        n: q for n, q in QUANTITIES.items() if run.trials[n].fillna(0).any() or (n == "accuracy" and len(run.epochs))
+    }
     if segments(run) and "accuracy" in found:
         found["accuracy"] = replace(found["accuracy"], name="mIoU")
     return found

@@ -1,83 +1,33 @@
-"use strict";
 // Figures of the report: traces for Plotly from the JSON inside the page, drawn again when a control moves.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const { quantities, parameters, objectives, maximise, rules, colours } = data;
-const CONFIG = { displaylogo: false, responsive: true };
+const { quantities, parameters, colours } = data;
+const BUTTONS = ["toImage", "zoom2d", "pan2d", "resetScale2d"];
+const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [BUTTONS] };
 const SYMBOLS = { front: "diamond", complete: "circle", stopped: "x", "under way": "triangle-up" };
 const LABELS = {
-  stopped: "stopped early, last accuracy", "under way": "under way, accuracy so far", complete: "at full budget", front: "front",
+  stopped: "stopped early, last accuracy", "under way": "under way, accuracy so far", complete: "at full budget",
+  front: "front",
 };
 const FEW = 200; // points that can all have their intervals drawn
 
 const at = (id) => document.getElementById(id);
-const number = (value, digits = 4) => value.toLocaleString("en", Math.abs(value) < 1000 ? { maximumSignificantDigits: digits } : { maximumFractionDigits: 0 });
-const trials = data.trials.trial.map((_, i) => ({
-  ...Object.fromEntries(Object.entries(data.trials).map(([name, values]) => [name, values[i]])),
-  place: i,
-  curve: data.curves[i],
-  text: data.summaries[data.trials.network[i]] ?? "",
-}));
+const number = (value) =>
+  value.toLocaleString("en", Math.abs(value) < 1000 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 0 });
 const shown = trials.filter((t) => t.shown);
 const complete = shown.filter((t) => t.outcome === "complete");
 const state = (t) => (["running", "paused"].includes(t.outcome) ? "under way" : t.outcome);
-const inUnits = (name, value) => (value === null ? null : value / quantities[name].divisor);
-const costs = (t) => Object.entries(quantities).filter(([name]) => t[name] !== null && t[name] !== undefined)
-  .map(([name, q]) => [q.name, `${number(t[name] / q.divisor)} ${q.unit}`]);
-
-// The limits, the front and the rules of results/pick.py, on the same numbers.
-
 const sliders = [...document.querySelectorAll("input[type=range]")];
-const bounds = { params: "max_params", macs: "max_macs", throughput: "min_throughput", latency: "max_latency", accuracy: "min_accuracy" };
-
-function limits() {
-  const active = sliders.filter((s) => s.value !== s.dataset.loosest && Number(s.value) !== Number(s.dataset.loosest));
-  return Object.fromEntries(active.map((s) => [s.id, Number(s.value)]));
-}
-
-function keeps(t, given) {
-  return Object.entries(bounds).every(([column, name]) => {
-    if (!(name in given)) return true;
-    if (t[column] === null) return false;
-    return name.startsWith("max_") ? t[column] <= given[name] : t[column] >= given[name];
-  });
-}
-
-function frontOf(candidates) {
-  const known = candidates.filter((t) => objectives.every((o) => t[o] !== null));
-  const points = known.map((t) => objectives.map((o, i) => (maximise[i] ? t[o] : -t[o])));
-  const beats = (a, b) => a.every((v, i) => v >= b[i]) && a.some((v, i) => v > b[i]);
-  return known.filter((_, i) => !points.some((p) => beats(p, points[i])));
-}
-
-function totals(front) {
-  const sums = new Map(front.map((t) => [t, 0]));
-  objectives.forEach((objective, i) => {
-    const values = front.map((t) => t[objective]);
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const [worst, best] = maximise[i] ? [low, high] : [high, low];
-    if (best !== worst) front.forEach((t) => sums.set(t, sums.get(t) + (t[objective] - worst) / (best - worst)));
-  });
-  return sums;
-}
-
-function choose(candidates, rule) {
-  let known = candidates.filter((t) => rule !== "max-throughput" || t.throughput !== null && t.throughput !== undefined);
-  if (rule === "knee") known = [...totals(frontOf(known))].map(([t, total]) => ({ ...t, total }));
-  const compare = (a, b) => {
-    for (const [name, ascending] of Object.entries(rules[rule])) {
-      const [p, q] = [a[name] ?? null, b[name] ?? null];
-      if (p === q) continue;
-      if (p === null || q === null) return p === null ? 1 : -1;
-      return ascending ? p - q : q - p;
-    }
-    return a.trial - b.trial;
-  };
-  const best = known.sort(compare)[0];
-  return best && trials[best.place];
-}
+const inUnits = (name, value) => (value === null ? null : value / quantities[name].divisor);
+const costs = (t) => Object.entries(quantities).filter(([name]) => known(t[name]))
+  .map(([name, q]) => [q.name, `${number(t[name] / q.divisor)} ${q.unit}`]);
+const spelled = (t) => costs(t).map((pair) => pair.join(" "));
 
 // The figure of the front.
+
+function limits() {
+  const active = sliders.filter((s) => Number(s.value) !== Number(s.dataset.loosest));
+  return Object.fromEntries(active.map((s) => [s.id, Number(s.value)]));
+}
 
 function trace(name, list, colour, front, extra = {}) {
   const [x, y] = [at("x").value, at("y").value];
@@ -93,9 +43,13 @@ function trace(name, list, colour, front, extra = {}) {
   return {
     name, type: "scatter", mode: "markers", customdata: list.map((t) => t.place),
     x: list.map((t) => inUnits(x, t[x])), y: list.map((t) => inUnits(y, t[y])),
-    text: list.map((t) => [`trial ${t.trial}, ${t.outcome}`, ...t.text.split(" | "), ...costs(t).map((c) => c.join(" "))].join("<br>")),
+    text: list.map((t) => [`trial ${t.trial}, ${t.outcome}`, ...t.text.split(" | "), ...spelled(t)].join("<br>")),
     hovertemplate: "%{text}<extra></extra>",
-    marker: { color: colour, symbol: list.map((t) => SYMBOLS[front.has(t) ? "front" : state(t)]), size: shown.length > FEW ? 7 : 9 },
+    marker: {
+      color: colour,
+      symbol: list.map((t) => SYMBOLS[front.has(t) ? "front" : state(t)]),
+      size: shown.length > FEW ? 7 : 9,
+    },
     ...bars, ...extra,
   };
 }
@@ -103,7 +57,8 @@ function trace(name, list, colour, front, extra = {}) {
 function ring(name, t, symbol) {
   const [x, y] = [at("x").value, at("y").value];
   const marker = { symbol, size: 19, color: "#000", line: { width: 2 } };
-  return { name, x: [inUnits(x, t[x])], y: [inUnits(y, t[y])], type: "scatter", mode: "markers", marker, hoverinfo: "skip" };
+  const place = { x: [inUnits(x, t[x])], y: [inUnits(y, t[y])] };
+  return { name, ...place, type: "scatter", mode: "markers", marker, hoverinfo: "skip" };
 }
 
 function coloured(kept, front) {
@@ -113,9 +68,10 @@ function coloured(kept, front) {
     return groups.filter(([, list]) => list.length).map(([g, list]) => trace(LABELS[g], list, colours[g], front));
   }
   if (by in quantities) {
-    const [known, unknown] = [kept.filter((t) => t[by] !== null), kept.filter((t) => t[by] === null)];
-    const scaled = trace(quantities[by].name, known, known.map((t) => inUnits(by, t[by])), front, { showlegend: false });
-    Object.assign(scaled.marker, { colorscale: "Cividis", colorbar: { title: { text: quantities[by].title }, thickness: 12 } });
+    const [valued, unknown] = [kept.filter((t) => known(t[by])), kept.filter((t) => !known(t[by]))];
+    const { name, title } = quantities[by];
+    const scaled = trace(name, valued, valued.map((t) => inUnits(by, t[by])), front, { showlegend: false });
+    Object.assign(scaled.marker, { colorscale: "Cividis", colorbar: { title: { text: title }, thickness: 12 } });
     return unknown.length ? [scaled, trace("not known", unknown, colours.absent, front)] : [scaled];
   }
   const values = parameters[by.slice("param.".length)];
@@ -130,24 +86,26 @@ function coloured(kept, front) {
 
 function layout(x, y) {
   return {
-    template: data.template, margin: { t: 20, r: 20, b: 50, l: 65 }, hovermode: "closest", uirevision: x + y,
+    template: data.template, margin: { t: 20, r: 40, b: 50, l: 65 }, hovermode: "closest", uirevision: x + y,
+    hoverlabel: { bgcolor: "#fff", align: "left", font: { color: "#222" } }, modebar: { orientation: "v" },
     xaxis: { title: { text: x } }, yaxis: { title: { text: y } },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
   };
 }
 
 const configs = unpacked(data.configs);
-let pick, selected;
+let pick, selected, highlighted;
 
 function drawFront() {
   const [x, y, given] = [at("x").value, at("y").value, limits()];
-  const visible = shown.filter((t) => t[x] !== null && t[y] !== null);
+  const visible = shown.filter((t) => known(t[x]) && known(t[y]));
   const [kept, lost] = [visible.filter((t) => keeps(t, given)), visible.filter((t) => !keeps(t, given))];
   const candidates = complete.filter((t) => keeps(t, given));
   const front = new Set(frontOf(candidates));
   pick = choose(candidates, at("rule").value);
   const traces = coloured(kept, front);
-  if (lost.length) traces.unshift(trace("exceeds a limit", lost, colours.excluded, new Set(), { error_x: {}, error_y: {} }));
+  const bare = { error_x: {}, error_y: {} };
+  if (lost.length) traces.unshift(trace("exceeds a limit", lost, colours.excluded, new Set(), bare));
   if (objectives.length === 2 && x !== y && objectives.includes(x) && objectives.includes(y)) {
     const shape = maximise[objectives.indexOf(x)] ? "vh" : "hv";
     const line = [...front].sort((a, b) => a[x] - b[x] || b[y] - a[y]);
@@ -157,7 +115,7 @@ function drawFront() {
     });
   }
   if (pick) traces.push(ring(`pick: trial ${pick.trial}`, pick, "circle-open"));
-  if (selected && selected !== pick && selected.shown) traces.push(ring(`trial ${selected.trial}`, selected, "square-open"));
+  if (selected?.shown && selected !== pick) traces.push(ring(`trial ${selected.trial}`, selected, "square-open"));
   sayChoice(candidates.length);
   return Plotly.react("front", traces, layout(quantities[x].title, quantities[y].title), CONFIG);
 }
@@ -165,7 +123,8 @@ function drawFront() {
 function sayChoice(count) {
   for (const s of sliders) {
     const free = !(s.id in limits());
-    s.previousElementSibling.querySelector("output").textContent = free ? "any" : number(s.value / s.dataset.divisor, 9);
+    const value = (s.value / s.dataset.divisor).toLocaleString("en", { maximumSignificantDigits: 9 });
+    s.previousElementSibling.querySelector("output").textContent = free ? "any" : value;
   }
   const kept = `${count} of ${complete.length} complete trials keep the limits.`;
   const lines = pick && [`Trial ${pick.trial}`, ...costs(pick).map((c) => c.join(" ")), kept];
@@ -180,15 +139,16 @@ function showTrial(t) {
   at("heading").textContent = t ? `Trial ${t.trial}${t === pick ? ", the pick" : ""}` : "No trial picked";
   at("trial").hidden = !t;
   if (!t) return;
-  const spread = t.throughput_p10 === null ? "" : ` (p10-p90 ${number(t.throughput_p10)}-${number(t.throughput_p90)}${t.steady === false ? "!" : ""})`;
+  const spread = known(t.throughput_p10) ? ` (p10-p90 ${number(t.throughput_p10)}-${number(t.throughput_p90)})` : "";
   const facts = [["outcome", t.reason ? `${t.outcome}: ${t.reason}` : t.outcome], ...costs(t)];
-  if (t.low !== null) facts.splice(2, 0, ["95 % interval", `${number(t.low, 4)} to ${number(t.high, 4)} %`]);
-  for (const fact of facts) if (fact[1].endsWith("img/s")) fact[1] += spread;
+  if (t.low !== null) facts.splice(2, 0, ["95 % interval", `${number(t.low)} to ${number(t.high)} %`]);
+  for (const fact of facts) if (fact[1].endsWith("img/s")) fact[1] += spread + (t.steady === false ? "!" : "");
   at("costs").replaceChildren(...facts.flatMap((pair) => pair.map((text, i) => element(i ? "dd" : "dt", text))));
   at("stages").replaceChildren(...t.text.split(" | ").map((text) => element("li", text)));
   const lines = [`python analyze.py pick ${data.source} --trial ${t.trial}`, `python run_search.py ${data.pick}`];
   if (t.outcome === "complete") lines.push(`python analyze.py export ${data.source} --trial ${t.trial}`);
-  at("commands").replaceChildren(element("span", "Train it fully, and export it as trained here:"), element("pre", lines.join("\n")));
+  const does = t.outcome === "complete" ? "Train it fully, and export it as trained here:" : "Train it fully:";
+  at("commands").replaceChildren(element("span", does), element("pre", lines.join("\n")));
   configs.then((all) => { at("config").textContent = JSON.stringify(all[t.network], null, 1); });
 }
 
@@ -203,6 +163,8 @@ function element(tag, text) {
 
 function drawCurves() {
   const one = selected ?? pick;
+  if (one === highlighted && at("curves").data) return;
+  highlighted = one;
   const line = (name, list, line) => ({
     name, type: "scatter", mode: "lines", connectgaps: false, line,
     x: list.flatMap((t) => [...t.curve.map((_, i) => i + 1), null]), y: list.flatMap((t) => [...t.curve, null]),
@@ -210,10 +172,14 @@ function drawCurves() {
     text: list.flatMap((t) => Array(t.curve.length + 1).fill(`trial ${t.trial}`)),
     hovertemplate: "%{text}, epoch %{x}: %{y:.2f} %<extra></extra>",
   });
-  const groups = ["failed", "stopped", "under way", "complete"].map((g) => [g, trials.filter((t) => state(t) === g && t.curve.length)]);
-  const traces = groups.filter(([, list]) => list.length).map(([g, list]) => line(g, list, { color: colours[g], width: 1 }));
+  const of = (g) => trials.filter((t) => state(t) === g && t.curve.length);
+  const groups = ["failed", "stopped", "under way", "complete"].map((g) => [g, of(g)]);
+  const there = groups.filter(([, list]) => list.length);
+  const traces = there.map(([g, list]) => line(g, list, { color: colours[g], width: 1 }));
   traces.forEach((t) => { t.opacity = shown.length > FEW ? 0.35 : 0.6; });
-  if (one?.curve.length) traces.push({ ...line(`trial ${one.trial}`, [one], { color: "#000", width: 2.5 }), mode: "lines+markers" });
+  if (one?.curve.length) {
+    traces.push({ ...line(`trial ${one.trial}`, [one], { color: "#000", width: 2.5 }), mode: "lines+markers" });
+  }
   return Plotly.react("curves", traces, layout("epoch", quantities.accuracy.title), CONFIG);
 }
 
@@ -241,12 +207,14 @@ const TABLE = [
 
 function fillTable(key, ascending) {
   const value = (t) => key(t) ?? -Infinity;
-  const rows = [...trials].sort((a, b) => (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : 0) * (ascending ? 1 : -1));
+  const order = (a, b) => (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : 0);
+  const rows = [...trials].sort((a, b) => (ascending ? order(a, b) : order(b, a)));
   at("all").querySelector("tbody").replaceChildren(...rows.map((t) => {
     const row = element("tr");
     row.append(...TABLE.map(([, get]) => {
       const cell = get(t);
-      return Object.assign(element("td", typeof cell === "number" ? number(cell) : cell), { className: typeof cell === "string" ? "text" : "" });
+      if (typeof cell === "number") return element("td", number(cell));
+      return Object.assign(element("td", cell), { className: "text" });
     }));
     row.onclick = () => t.shown && select(t.place);
     return row;

@@ -59,7 +59,7 @@ def page(run: Run, source: str, folder: Path) -> str:
         study=json.dumps(run.study, indent=2),
         commands=commands(run, source),
         plotly=Markup(get_plotlyjs()),
-        code=Markup(files.joinpath("report.js").read_text()),
+        code=Markup(files.joinpath("pick.js").read_text() + files.joinpath("report.js").read_text()),
     )
 
 

@@ -49,11 +49,8 @@ def made_run(
     """
     objectives = objectives or {"accuracy": True, "throughput": True}
     rng = np.random.default_rng(seed)
-    asked = optuna.create_study(
-        directions=["maximize"] * 2,
-        sampler=optuna.samplers.RandomSampler(seed),
-        storage=optuna.storages.InMemoryStorage(),
-    )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    asked = optuna.create_study(directions=["maximize"] * 2, sampler=optuna.samplers.RandomSampler(seed))
     attributes = {"study": STUDY | study}
     trials = []
     for outcome in outcomes:
@@ -126,3 +123,10 @@ def frozen(trial: optuna.Trial, record: dict[str, Any], outcome: str) -> optuna.
         intermediate_values={},
         trial_id=trial.number,
     )
+
+
+def mixed_run(count: int, epochs: int = 9) -> Run:
+    """Return a run of so many trials with every outcome among them, as a halving leaves them."""
+    shares = {"complete": 0.35, "stopped": 0.59, "failed": 0.02, "running": 0.01, "paused": 0.02, "infeasible": 0.01}
+    outcomes = np.random.default_rng(1).choice(list(shares), count, p=list(shares.values()))
+    return made_run(outcomes.tolist(), training={"epochs": epochs})
