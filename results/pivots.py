@@ -53,7 +53,7 @@ def placement(run: Run) -> pd.DataFrame:
             "trials": groups.size(),
             "mean accuracy": groups["accuracy"].mean(),
             "best accuracy": groups["accuracy"].max(),
-            "median img/s": groups["throughput"].median(),
+            "median img/s": groups["throughput"].median().round().astype("Int64"),
         }
     )
     return table.rename_axis("RepMLP in").sort_values("mean accuracy", ascending=False).reset_index()

@@ -67,7 +67,10 @@ def commands(run: Run, source: str) -> str:
     """Return the commands that repeat a run and its report."""
     lines: list[Any] = []
     for environment in run.environments:
-        if environment.get("commit"):
-            lines.append(f"git checkout {environment['commit']}")
+        commit = environment.get("commit") or ""
+        if commit:
+            lines.append(
+                f"git checkout {commit.rstrip('+')}" + "  # and changes that were not committed" * ("+" in commit)
+            )
         lines.append(environment["command"])
     return "\n".join([*dict.fromkeys(lines), f"python analyze.py report {shlex.quote(source)}"])

@@ -15,6 +15,7 @@ from results.frames import Run
 from results.front import complete, hypervolume_over_time
 from results.importance import LEAST, importance
 from results.palette import OKABE_ITO, STATES
+from results.parameters import NOT_ASKED, asked
 from results.pick import Rule, choose
 from results.pivots import holders, pivot, placement
 from results.table import readable
@@ -45,8 +46,10 @@ def sections(run: Run, weights: Path) -> Iterator[Section]:
         yield hypervolume_section(run)
     shares = importance(run)
     yield importance_section(run, shares)
-    if len(shares) > 1:
-        yield pivot_section(run, *shares["parameter"].iloc[:2])
+    given = asked(run).loc[done.index]
+    everywhere = [name for name in shares["parameter"] if NOT_ASKED not in set(given[name])]
+    if len(everywhere) > 1:
+        yield pivot_section(run, *everywhere[:2])
     yield Section(
         title="Where RepMLP goes",
         note="Complete trials by the stages that hold a RepMLP, as in the paper's Table 3; accuracy in percent.",
@@ -125,7 +128,8 @@ def pivot_section(run: Run, rows: str, columns: str) -> Section:
     table.columns = [f"{columns} {v}" for v in table.columns]
     return Section(
         title=f"Accuracy by {rows} and {columns}",
-        note="The two parameters that matter most for it: mean in percent, and in brackets how many complete trials.",
+        note="The two parameters that matter most for it, of those that every network has: mean in percent, and in "
+        "brackets how many complete trials.",
         html=html_table(table.reset_index()),
     )
 

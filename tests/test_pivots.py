@@ -82,9 +82,9 @@ def test_placements_are_the_stages_with_repmlp_and_the_best_mean_comes_first() -
     assert table["RepMLP in"].iloc[0] == "stage 1"
     rows = {r[0]: r[1:] for r in table.itertuples(index=False)}
     assert rows["stage 1"] == (2, 90.5, 91.0, 20.0)
-    assert rows["none"] == (2, 70.0, 80.0, 12.5)
+    assert rows["none"] == (2, 70.0, 80.0, 12)
     assert rows["stage 1 + stage 2"][:3] == (1, 70.0, 70.0)
-    assert np.isnan(rows["stage 1 + stage 2"][3])
+    assert rows["stage 1 + stage 2"][3] is pd.NA
 
 
 def test_the_stages_of_a_resnet_go_by_the_papers_names() -> None:
