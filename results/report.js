@@ -245,6 +245,7 @@ async function start() {
     if (figure) Plotly.newPlot(`section${i}`, figure.data, { ...layout("", ""), ...figure.layout }, CONFIG);
   });
   at("all").open ? makeTable() : at("all").addEventListener("toggle", makeTable, { once: true });
+  performance.mark("report drawn");
 }
 
 start();
