@@ -40,13 +40,35 @@ def report(
         Path | None, typer.Option("--out", help="File to write; report.html in the run folder otherwise.")
     ] = None,
 ) -> None:
-    """Write one HTML file that works offline: the front, hypervolume over time, every candidate, the environment."""
+    """Write one HTML file that works offline: the front with limits and picks, curves, importance, every candidate."""
     from results.report import write_report
 
-    result = checked(run)
+    result = started(run)
     path = out or (Path("report.html") if "://" in run else Path(run) / "report.html")
     try:
-        write_report(result, path)
+        write_report(result, path, run, run_folder(run, result))
+    except OSError as error:
+        fail(f"{path} cannot be written: {error}.")
+    console.print(f"Written: {path}")
+
+
+@app.command()
+def figure(
+    run: RunName,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write: .pdf, .svg or .png; front.pdf in the run folder otherwise."),
+    ] = None,
+) -> None:
+    """Draw the front for a paper: one column wide, readable in grey, its text as text."""
+    from results.figures import front_figure, save
+
+    result = started(run)
+    path = out or run_folder(run, result) / "front.pdf"
+    try:
+        save(front_figure(result), path)
+    except ValueError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{path} cannot be written: {error}.")
     console.print(f"Written: {path}")
@@ -290,6 +312,14 @@ def checked(run: str) -> Run:
         return read_run(run)
     except RunError as error:
         fail(str(error))
+
+
+def started(run: str) -> Run:
+    """Read a run that has a trial, or end with what is wrong with it."""
+    result = checked(run)
+    if result.trials.empty:
+        fail(f"{run} has no trial yet.")
+    return result
 
 
 def fail(message: str) -> NoReturn:

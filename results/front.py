@@ -8,8 +8,11 @@ from results.frames import Run
 
 
 def front(run: Run) -> pd.DataFrame:
-    """Return the trials that no other one beats in all objectives, one row a network, most accurate first."""
-    done = complete(run)
+    """Return the trials that no other one beats in all objectives, one row a network, most accurate first.
+
+    A trial without a value for an objective, such as a throughput that was not measured, is left out.
+    """
+    done = complete(run).dropna(subset=run.objectives)
     if done.empty:
         return done
     best = moocore.is_nondominated(done[run.objectives].to_numpy(float), maximise=run.maximise, keep_weakly=True)
@@ -27,7 +30,7 @@ def hypervolume_over_time(run: Run) -> pd.DataFrame:
     In the product of the objectives' units, against the reference point that the study fixed at its start, so that
     curves of one study compare.
     """
-    done = complete(run).sort_values("end")
+    done = complete(run).dropna(subset=run.objectives).sort_values("end")
     if done.empty or not run.reference:
         return pd.DataFrame({"minutes": [], "hypervolume": []})
     points = done[run.objectives].to_numpy(float)

@@ -1,0 +1,97 @@
+"""What the figures of the report are drawn from, as JSON inside the page."""
+
+import base64
+import gzip
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import plotly.io
+from markupsafe import Markup
+from plotly.colors import sequential
+
+from results.frames import Run
+from results.palette import ABSENT, EXCLUDED, OKABE_ITO, STATES
+from results.parameters import NOT_ASKED, asked
+from results.pick import LIMITS, ORDER
+from results.quantities import points, quantities
+from results.summary import summary
+
+COLUMNS = ("outcome", "reason", "steady", "throughput_p10", "throughput_p90", "epochs")
+"""Of the frame of trials, in the page beside the quantities."""
+DIGITS = {"latency": 6, "relative": 4, "seconds": 1, "low": 2, "high": 2, "throughput_p10": 1, "throughput_p90": 1}
+"""Decimal places of what only is shown; objectives and limits are compared, and kept as they are."""
+
+
+def embedded(run: Run) -> dict[str, Any]:
+    """Return the trials, a list a column, their networks and learning curves, and what may be chosen on the page.
+
+    The accuracy of a trial is the one that is shown: of one stopped or under way, that of its last epoch. A network is
+    held once, however many trials have it; their configurations, which say much the same a thousand times, are packed.
+    """
+    shown, known = points(run), quantities(run)
+    frame = run.trials[[*known, *COLUMNS]].copy()
+    if "accuracy" in known:
+        frame.loc[shown.index, "accuracy"] = shown["accuracy"]
+    frame[["low", "high"]] = shown[["low", "high"]].reindex(frame.index)
+    frame["shown"] = frame.index.isin(shown.index)
+    exact = {*run.objectives, *LIMITS.values()}
+    frame = frame.round({name: digits for name, digits in DIGITS.items() if name in frame and name not in exact})
+    trials = {str(name): plain(frame[name]) for name in frame} | {"trial": frame.index.tolist()}
+    texts = [json.dumps(c) if isinstance(c, dict) else None for c in run.trials["config"]]
+    configs = {text: config for text, config in zip(texts, run.trials["config"], strict=True) if text}
+    places = {text: place for place, text in enumerate(configs)}
+    curves = run.epochs.groupby("trial")["accuracy"].agg(list).reindex(run.trials.index)
+    return {
+        "name": run.name,
+        "objectives": run.objectives,
+        "maximise": run.maximise,
+        "quantities": {name: asdict(q) | {"title": q.title} for name, q in known.items()},
+        "trials": trials | {"network": [places[text] if text else None for text in texts]},
+        "summaries": [summary(config) for config in configs.values()],
+        "configs": packed(list(configs.values())),
+        "curves": [plain(pd.Series(c)) if isinstance(c, list) else [] for c in curves],
+        "parameters": {name: column.tolist() for name, column in asked(run).items() if column.nunique() > 1},
+        "rules": {rule.value: order for rule, order in ORDER.items()},
+        "colours": {"values": OKABE_ITO, "scale": sequential.Cividis, "absent": ABSENT, "excluded": EXCLUDED, **STATES},
+        "notAsked": NOT_ASKED,
+        "template": plotly.io.templates["simple_white"].to_plotly_json(),
+    }
+
+
+def plain(values: pd.Series) -> list[Any]:
+    """Return values as JSON knows them, with None for what is missing or not finite."""
+    return [None if pd.isna(v) or (isinstance(v, float) and math.isinf(v)) else v for v in values.tolist()]
+
+
+def packed(values: object) -> str:
+    """Return JSON, compressed by gzip, as base64."""
+    return base64.b64encode(gzip.compress(json.dumps(values).encode(), mtime=0)).decode()
+
+
+def sliders(run: Run) -> dict[str, dict[str, Any]]:
+    """Return a slider for each limit on something that differs between the trials shown.
+
+    Its name to low, high and step, in the units of the column and in round numbers; `loosest`, the end at which it
+    limits nothing; and the quantity that it bounds.
+    """
+    shown, known = points(run), quantities(run)
+    found: dict[str, dict[str, Any]] = {}
+    for name, column in LIMITS.items():
+        values = shown[column].dropna().astype(float)
+        if column not in known or values.nunique() < 2:
+            continue
+        digits = 2 - math.floor(math.log10(values.max() - values.min()))
+        step = 10.0**-digits
+        low = round(math.floor(values.min() / step) * step, digits)
+        high = round(math.ceil(values.max() / step) * step, digits)
+        loosest = high if name.startswith("max_") else low
+        found[name] = {"low": low, "high": high, "step": step, "loosest": loosest, "quantity": known[column]}
+    return found
+
+
+def script(data: object) -> Markup:
+    """Return JSON that is safe inside an HTML script element."""
+    return Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))

@@ -1,0 +1,98 @@
+"""The figure of a front for a paper: one column wide, readable in print and in grey."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import pandas as pd
+
+from results.frames import Run
+from results.front import front
+from results.palette import STATES
+from results.quantities import UNDER_WAY, points, quantities
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.3
+"""Width of a column of text, in inches."""
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "pdf.fonttype": 42,  # TrueType, so that text stays text
+    "svg.fonttype": "none",
+}
+ENDINGS = (".pdf", ".svg", ".png")
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure whole or not at all.
+
+    Raises:
+        ValueError: if the ending of `path` is not one of `ENDINGS`.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"--out {path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+    part = path.with_suffix(".part")
+    with mpl.rc_context(STYLE):
+        figure.savefig(part, format=path.suffix[1:].lower(), dpi=300)
+    part.replace(path)
+
+
+def front_figure(run: Run) -> "Figure":
+    """Draw accuracy over the first other objective: the front, the other complete trials, and those stopped early.
+
+    Bars are the 95 % intervals of accuracies that were judged on a known number of images.
+
+    Raises:
+        ValueError: if no trial can be drawn.
+    """
+    from matplotlib.figure import Figure
+
+    other = next(o for o in run.objectives if o != "accuracy")
+    shown, known = points(run), quantities(run)
+    if other not in known or shown[other].isna().all():
+        raise ValueError(f"no trial of {run.name} has an accuracy and {other} yet.")
+    shown[other] = shown[other].astype(float) / known[other].divisor
+    best = shown.loc[front(run).index].sort_values(other)
+    rest = shown.drop(best.index)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN, 0.75 * COLUMN), layout="constrained")
+        axes = figure.subplots()
+        more = run.maximise[run.objectives.index(other)]
+        if len(run.objectives) == 2:
+            step = "steps-pre" if more else "steps-post"
+            axes.plot(best[other], best["accuracy"], ":", color=STATES["front"], drawstyle=step, linewidth=0.8)
+        draw(axes, rest[rest["outcome"] == "stopped"], other, "x", STATES["stopped"], "stopped early, last accuracy")
+        draw(axes, rest[rest["outcome"].isin(UNDER_WAY)], other, "^", STATES["under way"], "under way, so far")
+        draw(axes, rest[rest["outcome"] == "complete"], other, "o", STATES["complete"], "at full budget")
+        draw(axes, best, other, "D", STATES["front"], "front")
+        axes.set(xlabel=known[other].title, ylabel=known["accuracy"].title)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, handletextpad=0.2, columnspacing=1)
+    return figure
+
+
+def draw(axes: "Axes", trials: pd.DataFrame, other: str, marker: str, colour: str, label: str) -> None:
+    """Draw some trials, with their intervals where they are known; the front filled, the others open."""
+    if trials.empty:
+        return
+    bars = (trials[["low", "high"]].sub(trials["accuracy"], axis=0)).abs().fillna(0).to_numpy().T
+    axes.errorbar(
+        trials[other],
+        trials["accuracy"],
+        yerr=bars if bars.any() else None,
+        fmt=marker,
+        color=colour,
+        markerfacecolor=colour if marker == "D" else "none",
+        markersize=3.5,
+        markeredgewidth=0.8,
+        elinewidth=0.6,
+        label=label,
+    )

@@ -1,0 +1,171 @@
+"""The sections of the report below its front: a title, a note, and a figure, a table or a picture."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+from results.frames import Run
+from results.front import complete, hypervolume_over_time
+from results.importance import LEAST, importance
+from results.palette import OKABE_ITO, STATES
+from results.parameters import NOT_ASKED, asked
+from results.pick import Rule, choose
+from results.pivots import holders, pivot, placement
+from results.table import readable
+
+MOST = 12
+"""Parameters whose importance is drawn."""
+FEW = 100
+"""Steps of the hypervolume that are marked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the report; what it does not have is left out."""
+
+    title: str
+    note: str = ""
+    figure: dict[str, Any] | None = None
+    """Of Plotly, as plain values."""
+    html: str = ""
+
+
+def sections(run: Run, weights: Path) -> Iterator[Section]:
+    """Yield the sections that a run has something for; `weights` is the folder of its trained networks."""
+    done = complete(run)
+    if done.empty:
+        return
+    if run.reference:
+        yield hypervolume_section(run)
+    shares = importance(run)
+    yield importance_section(run, shares)
+    given = asked(run).loc[done.index]
+    everywhere = [name for name in shares["parameter"] if NOT_ASKED not in set(given[name])]
+    if len(everywhere) > 1:
+        yield pivot_section(run, *everywhere[:2])
+    yield Section(
+        title="Where RepMLP goes",
+        note="Complete trials by the stages that hold a RepMLP, as in the paper's Table 3; accuracy in percent.",
+        html=html_table(placement(run)),
+    )
+    holding = done[done["config"].map(holders) != "none"]
+    if holding.empty:
+        return
+    number = choose(holding, Rule.max_accuracy, run.objectives, run.maximise)
+    path = weights / f"{number}.safetensors"
+    if path.is_file() and (picture := kernel_picture(done.loc[number, "config"], path)):
+        yield Section(
+            title=f"FC3 of trial {number}, the most accurate with RepMLP",
+            note="How strongly each input position acts on one output position, before and after the convolutions are "
+            "merged into FC3, as in the paper's Figure 5.",
+            html=picture,
+        )
+
+
+def hypervolume_section(run: Run) -> Section:
+    """Plot the hypervolume of the front so far, a step at each complete trial."""
+    curve = hypervolume_over_time(run)
+    line = go.Scatter(
+        x=curve["minutes"].tolist(),
+        y=curve["hypervolume"].tolist(),
+        mode="lines+markers" if len(curve) <= FEW else "lines",
+        line={"shape": "hv", "color": STATES["complete"]},
+        hovertemplate="%{x:.1f} min: %{y:,.6~g}<extra></extra>",
+    )
+    reference = ", ".join(f"{name} {value:g}" for name, value in run.reference.items())
+    return Section(
+        title="Hypervolume over time",
+        note=f"In the product of the objectives' units, against the reference point {reference}, which the study fixed "
+        "at its start.",
+        figure=figure([line], "minutes since the start", "hypervolume"),
+    )
+
+
+def importance_section(run: Run, shares: pd.DataFrame) -> Section:
+    """Plot the share of each parameter in each objective, the most important on top."""
+    if shares.empty:
+        found = len(complete(run))
+        return Section(
+            title="Importance of the parameters",
+            note=f"Too few complete trials for importance ({found} of {LEAST})."
+            if found < LEAST
+            else "The space has no parameters.",
+        )
+    top = shares.iloc[:MOST][::-1]
+    bars = [
+        go.Bar(
+            x=top[objective].tolist(),
+            y=top["parameter"].tolist(),
+            name=objective,
+            orientation="h",
+            marker={"color": OKABE_ITO[place]},
+            hovertemplate="%{y}: %{x:.0%}<extra>" + objective + "</extra>",
+        )
+        for place, objective in reversed(list(enumerate(run.objectives)))
+    ]
+    drawn = figure(bars, "share in the objective", "")
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "reversed"}
+    drawn["layout"] |= {"height": 130 + len(top) * (12 + 12 * len(bars)), "legend": legend}
+    drawn["layout"]["xaxis"]["tickformat"] = ".0%"
+    return Section(
+        title="Importance of the parameters",
+        note=f"How much each tells the best of {len(complete(run))} complete trials from all of them (PED-ANOVA)"
+        + (f"; the first {MOST} of {len(shares)}." if len(shares) > MOST else "."),
+        figure=drawn,
+    )
+
+
+def pivot_section(run: Run, rows: str, columns: str) -> Section:
+    """Set the two parameters that matter most for accuracy against each other."""
+    table = pivot(run, rows, columns)
+    table.columns = [f"{columns} {v}" for v in table.columns]
+    return Section(
+        title=f"Accuracy by {rows} and {columns}",
+        note="The two parameters that matter most for it, of those that every network has: mean in percent, and in "
+        "brackets how many complete trials.",
+        html=html_table(table.reset_index()),
+    )
+
+
+def figure(traces: list[Any], x: str, y: str) -> dict[str, Any]:
+    """Return a figure of these traces as plain values, with titles on its axes."""
+    layout: dict[str, Any] = {
+        "height": 400,
+        "xaxis": {"title": {"text": x}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": y}},
+    }
+    return {"data": [trace.to_plotly_json() for trace in traces], "layout": layout}
+
+
+def kernel_picture(config: Any, path: Path) -> str:
+    """Return the picture of Figure 5 for a trained network as an image element; nothing without an FC3 kernel."""
+    from safetensors.torch import load_file
+
+    from repmlp import build, config_from_dict
+    from results.kernel import default_block, draw, fc3_blocks
+
+    model = build(config_from_dict(config))
+    model.load_state_dict(load_file(path))
+    blocks = fc3_blocks(model.eval())
+    if not blocks:
+        return ""
+    name = default_block(blocks)
+    h, w = blocks[name].partition
+    file = io.BytesIO()
+    draw(blocks[name], name, (h // 2, w // 2)).savefig(file, format="png", dpi=130)
+    image = base64.b64encode(file.getvalue()).decode()
+    return Markup('<img alt="FC3 kernel of {} before and after the merge" src="data:image/png;base64,{}">').format(
+        name, image
+    )
+
+
+def html_table(frame: pd.DataFrame) -> str:
+    """Return a table of readable values as HTML."""
+    return frame.map(readable).to_html(index=False, border=0)
