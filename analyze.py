@@ -208,6 +208,50 @@ def kernel(
 
 
 @app.command()
+def export(
+    run: RunName,
+    trial: Annotated[
+        int | None,
+        typer.Option("--trial", help="Number of the trial; otherwise the most accurate one on validation images."),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="List of safetensors, onnx, pt2 and aoti (needs a C++ compiler).")
+    ] = "safetensors,onnx,pt2",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; RUN/export-N otherwise.")] = None,
+) -> None:
+    """Export a trained network: converted, proved equal on the validation images, and timed in each runtime.
+
+    A file that does not agree with the trained network fails the export, and nothing is kept.
+    """
+    from results.export import MismatchError
+    from results.formats import FormatError, chosen
+    from search.data import DataError
+
+    result = started(run)
+    done = result.trials[result.trials["outcome"].isin(["complete", "duplicate"]) & result.trials["accuracy"].notna()]
+    if trial is None and done.empty:
+        fail(f"{run} has no complete trial yet.")
+    number = int(done.index[int(done["accuracy"].argmax())]) if trial is None else trial
+    if number in result.trials.index and number not in done.index:
+        row = result.trials.loc[number]
+        fail(
+            f"trial {number} is {row['outcome']}{': ' if row['reason'] else ''}{row['reason']}; export a complete one."
+        )
+    model = trained(run, result, number)
+    try:
+        folder = out or run_folder(run, result) / f"export-{number}"
+        table = exported(result, number, model, chosen(formats), folder)
+    except (FormatError, DataError) as error:
+        fail(str(error))
+    except MismatchError as error:
+        fail(f"nothing was exported: {error}", code=1)
+    except OSError as error:
+        fail(f"the export cannot be written: {error}.")
+    print(write(table, Format.table, f"Trial {number} of {result.name}, exported"))
+    console.print(f"Written: {folder}. How to load each file is in {folder / 'README.md'}.", soft_wrap=True)
+
+
+@app.command()
 def paper(
     table: Annotated[
         int | None, typer.Option("--table", help="Number of the paper's table; all of them otherwise.")
@@ -284,6 +328,61 @@ def measured_again(study: "Study", result: Run, number: int, limits: dict[str, f
     return text
 
 
+def exported(result: Run, number: int, model: "nn.Module", formats: list[str], folder: Path) -> pd.DataFrame:
+    """Convert, write, prove and time a trained network; return a row a file."""
+    import json
+
+    import torch
+
+    from repmlp import config_from_dict
+    from results import export as exporting
+    from results.card import card
+    from results.verify import Network
+    from search.costs import input_shape
+    from search.data import load
+    from search.environment import processor
+    from search.runtimes import side_by_side
+    from search.study import Study
+    from search.training import make_task
+
+    study = Study.model_validate(result.study)
+    config = config_from_dict(cast(Any, result.trials.loc[number, "config"]))
+    threads, shape = study.measure.threads, input_shape(config)
+    torch.set_num_threads(threads)
+    with console.status("Reading the validation images") as status:
+        source = load(study.data)
+        mean, std = source.normalisation
+        about = {"task": study.data.task, "shape": shape, "mean": mean, "std": std, "classes": list(source.class_names)}
+        task = make_task(study.data.task, source, config.classes, study.training)
+        images, _ = next(iter(source.held_out()))
+        converted = exporting.converted_copy(model)
+        with exporting.whole_folder(folder) as part:
+            status.update(f"Writing {', '.join(formats)}")
+            files = exporting.written(part, formats, config, converted, images[:2], about, threads)
+            exporting.any_batch(files, converted, images[:3])
+            seen = 0
+
+            def advance(count: int) -> None:
+                nonlocal seen
+                seen += count
+                status.update(f"Comparing on validation images: {seen:,}")
+
+            found = exporting.proved(
+                model, converted, files, source.held_out, task.meter, study.data.task != "recognition", advance
+            )
+            status.update("Timing each runtime")
+            networks: dict[str, Network] = {"trained": model, "converted": converted, **files}
+            with exporting.quiet():
+                speeds = {
+                    batch: side_by_side(networks, torch.randn(batch, *shape), study.measure.seconds, threads)
+                    for batch in sorted({1, study.measure.batch})
+                }
+            record = exporting.record(found, speeds, part)
+            (part / "export.json").write_text(json.dumps(record, indent=1) + "\n")
+            (part / "README.md").write_text(card(result, number, about, found, speeds, processor(), threads))
+    return exporting.table(record)
+
+
 def run_folder(run: str, result: Run) -> Path:
     """Return where a run keeps its weights; that of a storage URL is looked for in runs/."""
     return Path("runs") / result.name if "://" in run else Path(run)
@@ -291,6 +390,7 @@ def run_folder(run: str, result: Run) -> Path:
 
 def trained(run: str, result: Run, number: int) -> "nn.Module":
     """Return the network of a trial with its trained weights, or end with what is wrong."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from repmlp import build, config_from_dict
@@ -302,7 +402,12 @@ def trained(run: str, result: Run, number: int) -> "nn.Module":
         problem = "has no trained weights in" if number in result.trials.index else "is not in this run; weights are in"
         fail(f"trial {number} {problem} {folder}; these have: {kept}.")
     model = build(config_from_dict(cast(Any, result.trials.loc[number, "config"])))
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        fail(f"{path} is damaged or truncated ({error}); train the trial again.")
+    except RuntimeError as error:
+        fail(f"{path} does not hold the network of trial {number}: {str(error).splitlines()[1].strip()}")
     return model.eval()
 
 
@@ -322,10 +427,10 @@ def started(run: str) -> Run:
     return result
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, code: int = 2) -> NoReturn:
     """End with one clear error."""
     print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from repmlp.cifar import CifarNet, Stage
 from repmlp.config import ConvBlock, RepMLPBlock
 from repmlp.convert import convert
 from repmlp.networks import build, config_from_dict, config_to_dict, deploy_id, training_id
+from repmlp.saved import load
 
 __all__ = [
     "CifarNet",
@@ -17,5 +18,6 @@ __all__ = [
     "config_to_dict",
     "convert",
     "deploy_id",
+    "load",
     "training_id",
 ]

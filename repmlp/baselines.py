@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from torch import nn
-from torchvision import models
 
 from repmlp.config import Size, pair, positive, set_
 
@@ -39,6 +38,8 @@ class TorchvisionNet:
 
 def torchvision_network(config: TorchvisionNet, deploy: bool = False) -> nn.Module:
     """Build the network with fresh weights; its conv-BN folded if `deploy`."""
+    from torchvision import models  # only here, so that an exported network of another kind needs torch alone
+
     from repmlp.convert import convert
 
     model = models.get_model(config.name, weights=None, num_classes=config.classes)

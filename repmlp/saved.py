@@ -41,7 +41,9 @@ def load(folder: str | Path) -> nn.Module:
         described = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)
     except OSError as error:
-        raise ValueError(f"{folder} must hold {CONFIG} and {WEIGHTS}, as analyze.py export writes them: {error}") from None
+        raise ValueError(
+            f"{folder} must hold {CONFIG} and {WEIGHTS}, as analyze.py export writes them: {error}"
+        ) from None
     except (json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds a damaged or truncated file ({error}); export it again.") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:

@@ -10,17 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from repmlp import convert
 from repmlp.networks import NetworkConfig
 from repmlp.saved import save
+from results.card import Speeds
 from results.formats import FORMATS
 from results.verify import Meter, Network, Verified, first_off, verify
 
 CONVERSION = 1e-5
 """Largest difference of the converted network's outputs, relative to the largest output, in float32."""
+
+PERCENTILES = ("p10", "median", "p90")
 
 
 class MismatchError(ValueError):
@@ -100,8 +104,8 @@ def proved(
         error = max(found[name].trained.max_error, found[name].converted.max_error)
         if not error <= allowed:
             raise MismatchError(
-                f"{FORMATS[name].file} is off by {error:.1e} of the largest output, more than {allowed:.0e}, though the "
-                "conversion is right; leave this format out, and report it."
+                f"{FORMATS[name].file} is off by {error:.1e} of the largest output, more than {allowed:.0e}, though "
+                "the conversion is right; leave this format out, and report it."
             )
     return found
 
@@ -125,6 +129,35 @@ def any_batch(files: Mapping[str, Network], converted: nn.Module, images: Tensor
 def converted_copy(trained: nn.Module) -> nn.Module:
     """Return the converted form."""
     return convert(trained).eval()
+
+
+def record(found: Mapping[str, Verified], speeds: Speeds, folder: Path) -> dict[str, Any]:
+    """Return what came out as plain values: size, errors, accuracy and throughput of each network."""
+    return {
+        name: {
+            "file": FORMATS[name].file if name in FORMATS else None,
+            "bytes": (folder / FORMATS[name].file).stat().st_size if name in FORMATS else None,
+            "max_error": verified.trained.max_error,
+            "mean_error": verified.trained.mean_error,
+            "max_error_to_converted": verified.converted.max_error,
+            "same_top1": verified.trained.top1,
+            "accuracy": verified.accuracy,
+            "throughput": {str(n): dict(zip(PERCENTILES, of[name], strict=True)) for n, of in speeds.items()},
+        }
+        for name, verified in found.items()
+    }
+
+
+def table(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a record as a table for people, a row a network; errors are those to the trained one."""
+    rows = []
+    for name, of_network in record.items():
+        size = of_network["bytes"]
+        row = {"network": of_network["file"] or name, "MB": None if size is None else round(size / 1e6, 2)}
+        row |= {"max error": f"{of_network['max_error']:.1e}", "mean error": f"{of_network['mean_error']:.1e}"}
+        row |= {"same top-1 (%)": of_network["same_top1"], "accuracy": of_network["accuracy"]}
+        rows.append(row | {f"img/s, batch {b}": round(v["median"]) for b, v in of_network["throughput"].items()})
+    return pd.DataFrame(rows)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 IGNORED = 255
 """Target of pixels that do not count."""
@@ -111,8 +112,8 @@ def verify(
 def first_off(trained: nn.Module, converted: nn.Module, images: Tensor, tolerance: float) -> tuple[str, float]:
     """Return the first layer whose output differs by more than `tolerance` of its largest, and by how much.
 
-    A RepMLP counts as one layer, and so does a convolution with the BN that is folded into it. If none is off by itself,
-    it is the one that is off most.
+    A RepMLP counts as one layer, and so does a convolution with the BN that is folded into it. If none is off by
+    itself, it is the one that is off most.
     """
     before, after = outputs_of(trained, images), outputs_of(converted, images)
     kept, folded = dict(trained.named_modules()), dict(converted.named_modules())
@@ -143,7 +144,8 @@ def outputs_of(model: nn.Module, images: Tensor) -> dict[str, list[Tensor]]:
 
         return hook
 
-    handles, blocks = [], []
+    handles: list[RemovableHandle] = []
+    blocks: list[str] = []
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{block}.") for block in blocks)
         whole = callable(getattr(module, "reparameterize", None))

@@ -133,6 +133,10 @@ class Source(Protocol):
     def held_out(self) -> Iterator[Batch]:
         """Yield the validation images, in order."""
 
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, in 0..255, that images are normalised with."""
+
     def test(self) -> Iterator[Batch]:
         """Yield the test images, in order, for the one report of a finished pick or ablation; they are read only now.
 
@@ -177,6 +181,11 @@ class Dataset:
     def size(self) -> Size:
         """(H, W)."""
         return self.train.images.shape[2], self.train.images.shape[3]
+
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over the training images, in 0..255."""
+        return self.mean.flatten().tolist(), self.std.flatten().tolist()
 
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 images to float32 of mean 0 and deviation 1 for each channel."""

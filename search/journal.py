@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +96,10 @@ class Journal:
             else optuna.create_study(study_name=study.name, storage=storage, directions=directions)
         )
         self.claim(study)
+        if not known:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.optuna.set_metric_names(list(study.objectives))  # what optuna-dashboard calls them
         self.entries: dict[int, Entry] = {}
         self.first: dict[tuple[str, int], Entry] = {}
         """Training id and seed to the entry that answers for them."""

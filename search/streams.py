@@ -64,6 +64,11 @@ class Stream:
         chosen = order[: len(order) // batch * batch].view(-1, batch)[:, rank::n]
         yield from self.loaded(Examples(self.train, self.read, self.training, seed), chosen.tolist())
 
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel of ImageNet, in 0..255."""
+        return list(MEAN), list(STD)
+
     def held_out(self) -> Iterator[Batch]:
         """Yield the validation images, or their tiles, at most 32 at a time."""
         yield from self.evaluated(self.validation)

@@ -1,0 +1,151 @@
+"""The model card: README.md of an exported network."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata, resources
+from typing import Any, cast
+
+import jinja2
+import pandas as pd
+
+from results.formats import FORMATS
+from results.frames import Run
+from results.statistics import accuracy_interval
+from results.summary import summary
+from results.verify import Verified
+
+LOADING = {
+    "safetensors": (
+        "PyTorch, with this package",
+        "import torch\nimport repmlp\n\nmodel = repmlp.load(FOLDER)\noutputs = model(torch.zeros(1, {shape}))",
+    ),
+    "onnx": (
+        "ONNX Runtime",
+        "import numpy as np\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession(FOLDER + '/model.onnx')\n"
+        "(outputs,) = session.run(None, {{'images': np.zeros((1, {shape}), np.float32)}})",
+    ),
+    "pt2": (
+        "PyTorch alone",
+        "import torch\n\nmodel = torch.export.load(FOLDER + '/model.pt2').module()\n"
+        "outputs = model(torch.zeros(1, {shape}))",
+    ),
+    "aoti": (
+        "PyTorch, compiled ahead of time",
+        "import torch\n\nmodel = torch._inductor.aoti_load_package(FOLDER + '/model.aoti.pt2')\n"
+        "outputs = model(torch.zeros(1, {shape}))",
+    ),
+}
+"""How each format is loaded."""
+PACKAGES = ("repmlp-search", "torch", "onnx", "onnxruntime", "safetensors")
+Speeds = Mapping[int, Mapping[str, tuple[float, float, float]]]
+"""Batch size to network to p10, median and p90 of images/s."""
+
+
+def card(
+    run: Run,
+    number: int,
+    preprocessing: Mapping[str, Any],
+    found: Mapping[str, Verified],
+    speeds: Speeds,
+    hardware: str,
+    threads: int,
+) -> str:
+    """Return the card of an exported trial as Markdown.
+
+    Args:
+        run: where it is from.
+        number: of the trial.
+        preprocessing: `shape`, `mean`, `std` and the names of the `classes`, if they have any.
+        found: see `results.export.proved`.
+        speeds: of the trained, the converted and each exported network.
+        hardware: that they were measured on.
+        threads: CPU threads.
+    """
+    trial = {str(name): value for name, value in run.trials.loc[number].items()}
+    shape = ", ".join(map(str, preprocessing["shape"]))
+    template = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True).from_string(
+        resources.files("results").joinpath("card.md").read_text()
+    )
+    epochs, data = run.study["training"].get("epochs"), run.study["data"].get("name")
+    return template.render(
+        name=run.name,
+        trial=number,
+        network=summary(cast(Any, trial["config"])),
+        shape=preprocessing["shape"],
+        mean=rounded(preprocessing["mean"]),
+        std=rounded(preprocessing["std"]),
+        output=described(preprocessing),
+        params=trial["params"],
+        macs=trial["macs"],
+        images=trial["images"] if pd.notna(trial["images"]) else "the",
+        accuracy=percent(found["converted"].accuracy, trial["images"]),
+        test=percent(cast(float, trial["test"]), trial["test_images"]) if pd.notna(trial["test"]) else "",
+        trained=f"{epochs} epochs on {data}, seed {trial['seed']}, converted for scoring",
+        trained_accuracy=f"{found['trained'].accuracy:.2f}",
+        agreement=[[title(name), *errors(verified)] for name, verified in found.items() if name != "trained"],
+        batches=list(speeds),
+        speeds=[
+            [title(name), runtime(name), *(speed(of[name]) for of in speeds.values())]
+            for name in next(iter(speeds.values()))
+        ],
+        hardware=hardware,
+        threads=threads,
+        loading=[(LOADING[n][0], LOADING[n][1].format(shape=shape)) for n in LOADING if n in found],
+        versions=", ".join([f"Python {platform.python_version()}", *versions()]),
+    )
+
+
+def title(name: str) -> str:
+    """Return what a network is called in the card."""
+    return FORMATS[name].file if name in FORMATS else name
+
+
+def runtime(name: str) -> str:
+    """Return what runs a network."""
+    return FORMATS[name].runtime if name in FORMATS else "torch"
+
+
+def errors(verified: Verified) -> list[str]:
+    """Return the cells of one network beside the trained one."""
+    beside = verified.trained
+    same = "" if beside.top1 is None else f"{beside.top1:.2f} %"
+    return [f"{beside.max_error:.1e}", f"{beside.mean_error:.1e}", same, f"{verified.accuracy:.2f}"]
+
+
+def speed(of_network: Sequence[float]) -> str:
+    p10, median, p90 = of_network
+    return f"{median:,.0f} ({p10:,.0f} to {p90:,.0f})"
+
+
+def percent(accuracy: float, images: Any) -> str:
+    """Return an accuracy with its 95 % interval, where it is known on how many images it was judged."""
+    if pd.isna(images):
+        return f"{accuracy:.2f} %"
+    low, high = accuracy_interval(accuracy, int(images))
+    return f"{accuracy:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+
+
+def described(preprocessing: Mapping[str, Any]) -> str:
+    """Say what the outputs are."""
+    names = preprocessing["classes"]
+    kind = {
+        "classification": "logits `(N, classes)`",
+        "segmentation": "logits of each pixel `(N, classes, H, W)`",
+        "recognition": "embeddings `(N, D)`, which are compared by cosine",
+    }[preprocessing["task"]]
+    return f"{kind}, of {', '.join(names)}" if names else kind
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    return [round(v, 3) for v in values]
+
+
+def versions() -> list[str]:
+    """Return the installed packages that count."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return found
