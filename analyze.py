@@ -11,7 +11,7 @@ from rich.console import Console
 
 from results.frames import Run, RunError, read_run
 from results.pick import Rule
-from results.table import Format, write, write_with_notes
+from results.table import Format, write, write_all, write_with_notes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(stderr=True)
 RunName = Annotated[str, typer.Argument(help="Run folder, such as runs/default, or STORAGE_URL#NAME.", metavar="RUN")]
+MOST = 15
+"""Parameters whose importance is printed."""
 Style = Annotated[Format, typer.Option("--format", help="How the table is written.")]
 
 
@@ -78,14 +80,23 @@ def figure(
 def ablation(
     run: RunName,
     paper: Annotated[bool, typer.Option("--paper", help="Set the paper's cells of the same rows beside ours.")] = False,
+    rows: Annotated[str | None, typer.Option("--rows", help="Of a search: parameter down a pivot.")] = None,
+    columns: Annotated[str | None, typer.Option("--columns", help="Of a search: parameter across it.")] = None,
     style: Style = Format.table,
 ) -> None:
-    """Print the ablation table: each variant against the base, with intervals, p-values and costs."""
+    """Print the ablation table: each variant against the base, with intervals, p-values and costs.
+
+    Of a search, print the same questions as its trials answer them: the importance of each parameter for each objective
+    (PED-ANOVA), accuracy by where RepMLP goes, and with --rows and --columns two parameters against each other.
+    """
     from results.ablation import ablation_table, readable_table, title
     from results.agreement import agreement, beside_paper, paper_rows
     from results.provenance import made_on
 
-    result = checked(run)
+    result = started(run)
+    if not result.study.get("seeds"):
+        print(questions(result, rows, columns, style))
+        return
     try:
         table = ablation_table(result)
         printed = paper_rows(result) if paper else None
@@ -98,8 +109,33 @@ def ablation(
     if style in (Format.csv, Format.json):
         print(write(table, style))
         return
-    text = title(result, table)
-    print(write_with_notes(readable_table(table), style, text, [*notes, made_on(result)]))
+    print(write_with_notes(readable_table(table), style, title(result, table), [*notes, made_on(result)]))
+
+
+def questions(result: Run, rows: str | None, columns: str | None, style: Format) -> str:
+    """Return what a search says of its parameters: a pivot of two, or importance and placement."""
+    from results.importance import LEAST, importance
+    from results.pivots import pivot, placement
+
+    done = int((result.trials["outcome"] == "complete").sum())
+    if (rows is None) != (columns is None):
+        fail("--rows and --columns go together, such as --rows c4.r --columns c4.groups.")
+    if done < LEAST:
+        fail(f"{result.name} has {done} complete trials; at least {LEAST} are needed to tell what matters.")
+    if rows is not None and columns is not None:
+        try:
+            table = pivot(result, rows, columns)
+        except ValueError as error:
+            fail(str(error))
+        table.columns = [f"{columns} {value}" for value in table.columns]
+        return write(table.reset_index(), style, f"Mean accuracy in percent, and complete trials, of {result.name}")
+    shares = importance(result).head(MOST)
+    shares[result.objectives] = 100 * shares[result.objectives]
+    tables = {
+        f"Importance of parameters in {done} complete trials, percent of each objective (PED-ANOVA)": shares,
+        "Accuracy by the stages that hold a RepMLP": placement(result),
+    }
+    return write_all(tables, style)
 
 
 @app.command()
@@ -211,13 +247,14 @@ def kernel(
 def export(
     run: RunName,
     trial: Annotated[
-        int | None,
-        typer.Option("--trial", help="Number of the trial; otherwise the most accurate one on validation images."),
+        int | None, typer.Option("--trial", help="Number of the trial; otherwise the most accurate one in validation.")
     ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="List of safetensors, onnx, pt2 and aoti (needs a C++ compiler).")
     ] = "safetensors,onnx,pt2",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; RUN/export-N otherwise.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; RUN/export, or RUN/export-N, otherwise.")
+    ] = None,
 ) -> None:
     """Export a trained network: converted, proved equal on the validation images, and timed in each runtime.
 
@@ -239,7 +276,7 @@ def export(
         )
     model = trained(run, result, number)
     try:
-        folder = out or run_folder(run, result) / f"export-{number}"
+        folder = out or run_folder(run, result) / ("export" if trial is None else f"export-{trial}")
         table = exported(result, number, model, chosen(formats), folder)
     except (FormatError, DataError) as error:
         fail(str(error))

@@ -40,7 +40,8 @@ def agreement(run: Run, paper: pd.DataFrame) -> str:
     """Say in how many pairs of rows the order of accuracies is the paper's, and name the others."""
     scores = results(run)
     by_seed = scores.pivot(index="seed", columns="variant", values=split(scores))
-    named = [name for name in scores["variant"].unique() if name in paper.index]
+    trained = scores.loc[scores["twin"].isna(), "variant"].unique()  # a row that is another one once more says nothing
+    named = [name for name in trained if name in paper.index]
     pairs, reversed_ = 0, []
     for first, second in combinations(named, 2):
         printed = paper.loc[first, "accuracy"] - paper.loc[second, "accuracy"]

@@ -1,5 +1,6 @@
 """Files that a converted network is exported to, each written and run by its own runtime."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from repmlp.saved import WEIGHTS, load
 from results.verify import Network
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no CUDA is no news here
 
 
 class FormatError(ValueError):

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from results.ablation import ablation_table, readable_table, title
 from results.frames import Run
 from results.front import complete, hypervolume_over_time
 from results.importance import LEAST, importance
@@ -18,6 +19,7 @@ from results.palette import OKABE_ITO, STATES
 from results.parameters import NOT_ASKED, asked
 from results.pick import Rule, choose
 from results.pivots import holders, pivot, placement
+from results.provenance import made_on
 from results.table import readable
 
 MOST = 12
@@ -42,6 +44,13 @@ def sections(run: Run, weights: Path) -> Iterator[Section]:
     done = complete(run)
     if done.empty:
         return
+    if run.study.get("seeds"):
+        table = ablation_table(run)
+        yield Section(
+            title="Ablation", note=f"{title(run, table)}. {made_on(run)}", html=html_table(readable_table(table))
+        )
+        yield from pictures(run, weights)
+        return
     if run.reference:
         yield hypervolume_section(run)
     shares = importance(run)
@@ -55,6 +64,12 @@ def sections(run: Run, weights: Path) -> Iterator[Section]:
         note="Complete trials by the stages that hold a RepMLP, as in the paper's Table 3; accuracy in percent.",
         html=html_table(placement(run)),
     )
+    yield from pictures(run, weights)
+
+
+def pictures(run: Run, weights: Path) -> Iterator[Section]:
+    """Yield the picture of the most accurate network with RepMLP, if it has an FC3 and its weights can be read."""
+    done = complete(run)
     holding = done[done["config"].map(holders) != "none"]
     if holding.empty:
         return
@@ -146,13 +161,17 @@ def figure(traces: list[Any], x: str, y: str) -> dict[str, Any]:
 
 def kernel_picture(config: Any, path: Path) -> str:
     """Return the picture of Figure 5 for a trained network as an image element; nothing without an FC3 kernel."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from repmlp import build, config_from_dict
     from results.kernel import default_block, draw, fc3_blocks
 
     model = build(config_from_dict(config))
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError):  # damaged, or of another network: a report does without the picture
+        return ""
     blocks = fc3_blocks(model.eval())
     if not blocks:
         return ""

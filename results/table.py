@@ -1,6 +1,8 @@
 """Tables in the formats that people paste: terminal, CSV, Markdown, LaTeX, JSON, HTML."""
 
 import html
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 
 import pandas as pd
@@ -69,3 +71,12 @@ def write_with_notes(frame: pd.DataFrame, style: Format, title: str, notes: list
         paragraphs = [f"<p>{html.escape(part)}</p>" for part in (title, *notes)]
         return "\n".join([paragraphs[0], text, *paragraphs[1:]])
     return "\n".join([text, *notes]) if style is Format.table else text
+
+
+def write_all(tables: Mapping[str, pd.DataFrame], style: Format) -> str:
+    """Return tables by title as one text: one below the other, or as one JSON object."""
+    if style is Format.json:
+        return json.dumps({title: json.loads(write(frame, style)) for title, frame in tables.items()}, indent=2)
+    if style is Format.csv:
+        return "\n\n".join(write(frame, style) for frame in tables.values())
+    return "\n\n".join(write_with_notes(frame, style, title, []) for title, frame in tables.items())

@@ -1,0 +1,283 @@
+"""Exports of really trained networks: proved equal, loaded by processes that have nothing else, refused when wrong."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import repmlp
+from repmlp import RepMLPBlock, config_from_dict, convert
+from repmlp.cifar import CifarNet, Stage
+from repmlp.config import ConvBlock
+from repmlp.mixer import MixerNet
+from repmlp.networks import NetworkConfig
+from repmlp.pspnet import pspnet
+from repmlp.resnet import resnet
+from results.export import MismatchError, any_batch, proved, written
+from results.formats import FormatError, chosen
+from results.frames import read_run
+from results.verify import first_off, verify
+from search.data import load
+from search.study import Study
+from search.tasks import Classification
+from tests.blocks import lived_in
+from tests.conftest import ROOT
+from tests.driving import command, engine_of, work_off
+
+BLOCK = RepMLPBlock(partition=(4, 4), groups=2, kernels=((1, 1), (3, 3)))
+NET = CifarNet(
+    stages=(Stage(channels=4, blocks=1, block=ConvBlock()), Stage(channels=4, blocks=2, block=BLOCK)),
+    in_channels=1,
+    size=(16, 16),
+    head=8,
+)
+STAGE = {"kind": "bottleneck", "r": 1, "repmlp": RepMLPBlock(partition=(4, 4), groups=2, kernels=((3, 3),))}
+ABOUT = {"task": "classification", "shape": [1, 16, 16], "mean": [0.0], "std": [1.0], "classes": []}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one trial, exported in all formats that need no compiler."""
+    folder = tmp_path_factory.mktemp("exported")
+    study = folder / "tiny.yaml"
+    study.write_text(
+        f"""
+        name: tiny
+        runs: {folder}
+        data: {{name: mnist5k, size: 8, train_images: 400, validation: 0.25, pad: 1}}
+        space:
+          name: fixed
+          networks:
+            it:
+              kind: cifar
+              head: 16
+              stages: [{{channels: 8, blocks: 1, block: {{kind: repmlp, partition: 4, groups: 2, kernels: [1, 3]}}}}]
+        seeds: 1
+        training: {{epochs: 2, batch: 25, bf16: false, learning_rate: 0.05}}
+        measure: {{batch: 8, seconds: 0.02, confirm: false}}
+        """
+    )
+    work_off(engine_of(study))
+    done = command("analyze.py", "export", folder / "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "model.onnx" in done.stdout
+    return folder / "tiny"
+
+
+def held_out(run: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return load(Study.model_validate(read_run(str(run)).study).data).held_out()
+
+
+def alone(code: str, absent: str, **files: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that cannot import the packages in `absent`."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r}))\n"
+    names = "".join(f"{name} = {str(path)!r}\n" for name, path in files.items())
+    line = [sys.executable, "-c", block + names + code]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env={**os.environ}, timeout=120)
+
+
+def test_every_file_agrees_with_the_trained_network(exported: Path) -> None:
+    record = json.loads((exported / "export" / "export.json").read_text())
+    assert list(record) == ["trained", "converted", "safetensors", "onnx", "pt2"]
+    for name, of_file in record.items():
+        assert of_file["max_error"] <= (1e-5 if name in ("converted", "safetensors") else 1e-4)
+        assert of_file["same_top1"] == 100
+        assert of_file["throughput"]["8"]["p10"] <= of_file["throughput"]["8"]["p90"]
+    assert record["converted"]["max_error"] > 0
+    trial = read_run(str(exported)).trials.loc[0]
+    assert record["converted"]["accuracy"] == pytest.approx(trial["accuracy"])
+
+
+def test_the_card_tells_what_was_measured(exported: Path) -> None:
+    text = (exported / "export" / "README.md").read_text()
+    trial = read_run(str(exported)).trials.loc[0]
+    assert f"{trial['params']:,}" in text
+    assert f"accuracy on 100 validation images | {trial['accuracy']:.2f} % (95 % interval" in text
+    assert f"accuracy on the test images | {trial['test']:.2f} % (95 % interval" in text
+    assert "| model.onnx | onnxruntime |" in text
+
+
+def snippets(text: str) -> dict[str, str]:
+    """Return the blocks of Python in Markdown by what they load."""
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    known = {"repmlp.load": "safetensors", "InferenceSession": "onnx", "torch.export.load": "pt2"}
+    return {name: block for block in blocks for mark, name in known.items() if mark in block}
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("safetensors", "torchvision ray optuna pandas onnx onnxruntime"),
+        ("onnx", "torch torchvision ray optuna pandas onnx repmlp"),
+        ("pt2", "torchvision ray optuna pandas onnxruntime repmlp"),
+    ],
+)
+@pytest.mark.parametrize("source", ["README.md", "card"])
+def test_the_snippets_of_readme_and_card_run_where_nothing_else_is_installed(
+    exported: Path, tmp_path: Path, name: str, absent: str, source: str
+) -> None:
+    folder = exported / "export"
+    text = (ROOT / "README.md" if source == "README.md" else folder / "README.md").read_text()
+    if source == "README.md" and name == "pt2":
+        pytest.skip("the README shows two formats")
+    images, _ = next(held_out(exported))
+    np.save(tmp_path / "images.npy", images.numpy())
+    code = snippets(text)[name].replace('"runs/default-pick/export', 'FOLDER + "')
+    code = re.sub(r"(torch|np)\.zeros\(.*?\)(, np\.float32\))?", "images", code)
+    inputs = "images = np.load(IMAGES)\n" + (
+        "" if name == "onnx" else "import torch\nimages = torch.from_numpy(images)\n"
+    )
+    save = "np.save(OUTPUTS, outputs if isinstance(outputs, np.ndarray) else outputs.detach().numpy())\n"
+    code = f"import numpy as np\n{inputs}{code}\n{save}"
+    done = alone(code, absent, FOLDER=folder, IMAGES=tmp_path / "images.npy", OUTPUTS=tmp_path / "outputs.npy")
+    assert done.returncode == 0, done.stderr + code
+    trained = repmlp.build(config_from_dict(read_run(str(exported)).trials.loc[0, "config"]))  # type: ignore[arg-type]
+    trained.load_state_dict(load_file(exported / "weights" / "0.safetensors"))
+    expected = trained.eval()(images).detach().numpy()
+    outputs = np.load(tmp_path / "outputs.npy")
+    assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert (outputs.argmax(1) == expected.argmax(1)).all()
+
+
+def trained_net(config: NetworkConfig) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return lived_in(repmlp.build(config)).eval()
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(6, 1, 16, 16, generator=generator), torch.arange(6)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("layer", ["stages.0.0.0", "stages.1.0.0", "stages.1.2.0", "head.4"])
+def test_a_wrong_conversion_names_its_first_wrong_layer(layer: str) -> None:
+    trained = trained_net(NET)
+    converted = convert(trained)
+    module = converted.get_submodule(layer)
+    with torch.no_grad():
+        (module.fc3 if hasattr(module, "fc3") else module).bias += 1.0
+    wrong = {"stages.0.0.0": "stages.0.0.1"}.get(layer, layer)  # a convolution is compared behind its BN
+    assert first_off(trained, converted, batches()[0][0], 1e-5)[0] == wrong
+    with pytest.raises(MismatchError, match=rf"first layer that is off is {re.escape(wrong)}, by"):
+        proved(trained, converted, {}, batches, Classification().meter, True)
+
+
+def test_a_file_that_disagrees_is_named(tmp_path: Path) -> None:
+    trained = trained_net(NET)
+    converted = convert(trained)
+    other = {"onnx": lambda images: converted(images) * 1.001}
+    with pytest.raises(MismatchError, match=r"model.onnx is off by 1.0e-03 .* though the conversion is right"):
+        proved(trained, converted, other, batches, Classification().meter, True)
+    with pytest.raises(MismatchError, match=r"model.onnx is off by 1.0e-03 for 1 images at once"):
+        any_batch(other, converted, batches()[0][0])
+
+
+def test_agreement_is_what_its_names_say() -> None:
+    one = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    two = torch.tensor([[1.0, 0.5], [3.0, 1.0]])
+    networks: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"a": lambda _: one, "b": lambda _: two}
+    found = verify(networks, [(torch.zeros(2, 1), torch.tensor([1, 1]))], Classification().meter, classes=True)
+    beside = found["b"].trained
+    assert (beside.max_error, beside.mean_error, beside.top1) == (1.5 / 3, (0 + 1.5 + 0 + 1) / 4 / 3, 50)
+    assert (found["a"].accuracy, found["b"].accuracy) == (50, 0)
+    assert found["b"].converted.max_error == 0
+
+
+def test_an_output_that_is_not_a_number_is_no_agreement() -> None:
+    networks: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "a": lambda _: torch.ones(2, 2),
+        "b": lambda _: torch.full((2, 2), torch.nan),
+    }
+    found = verify(networks, [(torch.zeros(2, 1), torch.tensor([1, 1]))], Classification().meter, classes=True)
+    assert found["b"].trained.max_error == float("inf")
+
+
+KINDS = {
+    "cifar": (NET, (1, 16, 16)),
+    "resnet": (resnet(50, {"c3": STAGE}, width=0.125, stem="small", size=(32, 32), classes=5), (3, 32, 32)),
+    "pspnet": (pspnet((64, 64), 5, {"c3": STAGE}, 0.125, 16), (3, 64, 64)),
+    "mixer": (
+        MixerNet(
+            style="mixer", patch=4, channels=8, blocks=1, channel_hidden=8, token_hidden=8, size=(16, 16), classes=5
+        ),
+        (3, 16, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: str, tmp_path: Path) -> None:
+    config, shape = KINDS[kind]
+    converted = convert(trained_net(config))
+    images = torch.randn(5, *shape)
+    files = written(tmp_path, ["onnx", "pt2"], config.canonical(), converted, images[:2], ABOUT, 1)
+    any_batch(files, converted, images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trial", 9], "is not in this run"),
+        (["--format", "tflite"], "is not a list of safetensors, onnx, pt2, aoti"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(exported: Path, arguments: list[object], message: str) -> None:
+    done = command("analyze.py", "export", exported, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def test_damaged_weights_export_nothing(exported: Path, tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(exported, run, ignore=shutil.ignore_patterns("export*"))
+    path = run / "weights" / "0.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    cut = command("analyze.py", "export", run)
+    assert (cut.returncode, "damaged or truncated" in cut.stderr) == (2, True), cut.stderr
+    save_file({"x": torch.zeros(1)}, path)
+    other = command("analyze.py", "export", run)
+    assert (other.returncode, "does not hold the network of trial 0" in other.stderr) == (2, True), other.stderr
+    path.unlink()
+    none = command("analyze.py", "export", run)
+    assert (none.returncode, "has no trained weights" in none.stderr) == (2, True), none.stderr
+    assert not list(run.glob("export*"))
+    assert "Traceback" not in cut.stderr + other.stderr + none.stderr
+
+
+def test_formats_are_given_as_a_list() -> None:
+    assert chosen("onnx, pt2") == ["safetensors", "onnx", "pt2"]
+    assert chosen("safetensors") == ["safetensors"]
+    with pytest.raises(FormatError, match="not a list"):
+        chosen("")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), r"must hold config\.json and model\.safetensors"),
+        (lambda folder: (folder / "config.json").write_text("{"), "damaged or truncated"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 2}'), "is not of format 1"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"123"), "damaged or truncated"),
+        (lambda folder: save_file({"x": torch.zeros(1)}, folder / "model.safetensors"), "does not hold the network"),
+    ],
+)
+def test_a_folder_that_cannot_be_loaded_is_said(
+    exported: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(exported / "export", folder)
+    repmlp.load(folder)
+    damage(folder)
+    with pytest.raises(ValueError, match=message):
+        repmlp.load(folder)
