@@ -190,7 +190,8 @@ def pick(
     print(decision.why)
     print(write(readable_rivals(decision.rivals), Format.table))
     if pending := int(result.trials["outcome"].isin(["running", "paused"]).sum()):
-        console.print(f"{run} is not finished: {pending} trials may still change this.")
+        others = "1 trial" if pending == 1 else f"{pending} trials"
+        console.print(f"{run} is not finished: {others} may still change this.", soft_wrap=True)
     print(measured_again(study, result, decision.trial, limits))
     console.print(f"Written: {path}. Next: python run_search.py {path}", soft_wrap=True)
 
@@ -357,7 +358,7 @@ def measured_again(study: "Study", result: Run, number: int, limits: dict[str, f
     text = f"Measured again: {again.median:,.0f} img/s (p10-p90 {again.p10:,.0f}-{again.p90:,.0f})"
     if again.relative is not None:
         text += f", {again.relative:.2f} x base"
-    text += "." if again.steady else ", unsteady: other work ran on this machine."
+    text += "." if again.steady else ", unsteady: its spread is above the limit of the study."
     if pd.notna(known["throughput"]):
         text += f" The run had {known['throughput']:,.0f} img/s."
     if again.median < limits.get("min_throughput", 0) or again.latency > limits.get("max_latency", float("inf")):

@@ -168,10 +168,11 @@ def show_front(study: Study) -> None:
     if study.listed:
         table = ablation_table(result)
         print(write(readable_table(table), Format.table, title(result, table)))
-        console.print(f"Next: python analyze.py ablation {name} --format md, or export {name}")
+        following = "ablation" if len(table) > 1 else "export"
+        console.print(f"Next: python analyze.py {following} {name}", soft_wrap=True)
         return
     print(write(front_table(result), Format.table, f"Front of {study.name}"))
-    console.print(f"Next: python analyze.py report {name}")
+    console.print(f"Next: python analyze.py report {name}", soft_wrap=True)
 
 
 def stop() -> NoReturn:

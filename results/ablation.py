@@ -136,9 +136,14 @@ def title(run: Run, table: pd.DataFrame) -> str:
     """Say what a table shows."""
     tested = split(results(run)) == "test"
     seeds = f"{table['n'].max()} seeds" if table["n"].max() != 1 else "one seed"
-    return (
+    text = (
         f"{run.name}: accuracy of the converted networks on the {'test' if tested else 'validation'} images, mean and "
-        f"standard deviation over {seeds}; difference to {table['variant'].iloc[0]} paired by seed with 95 % interval; "
+        f"standard deviation over {seeds}"
+    )
+    if len(table) == 1:
+        return text
+    return (
+        f"{text}; difference to {table['variant'].iloc[0]} paired by seed with 95 % interval; "
         "p of the paired t-test, corrected for the number of variants (Holm)"
     )
 

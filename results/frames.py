@@ -1,5 +1,6 @@
 """A run as pandas frames: one row a trial, one row an epoch."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,11 @@ def open_study(run: str) -> optuna.Study:
         known = sorted(str(p.parent) for p in Path("runs").glob("*/journal.log"))
         there = f"runs here: {', '.join(known)}" if known else "start one with run_search.py"
         raise RunError(f"{run} is not a run folder, since {path} does not exist; {there}.")
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    studies = storage.get_all_studies()
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        studies = storage.get_all_studies()
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise RunError(f"{path} is damaged ({error}); take it from a backup, or start anew with name=NEW.") from None
     if not studies:
         raise RunError(f"{path} holds no study.")
     return optuna.load_study(study_name=studies[0].study_name, storage=storage)
