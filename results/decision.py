@@ -35,8 +35,8 @@ def decide(run: Run, limits: Mapping[str, float], rule: Rule, trial: int | None 
     Raises:
         RunError: if no complete trial keeps them, or `trial` is not complete.
     """
-    if run.study.get("seeds"):
-        raise RunError(f"{run.name} lists its networks; compare them with analyze.py ablation, and export one of them.")
+    if run.study.get("seeds") and trial is None:  # a single training says little where there are several of a network
+        raise RunError(f"{run.name} lists its networks; compare them with analyze.py ablation, then give --trial.")
     done = run.trials[run.trials["outcome"] == "complete"]
     if done.empty:
         states = ", ".join(f"{n} {outcome}" for outcome, n in run.trials["outcome"].value_counts().items())

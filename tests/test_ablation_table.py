@@ -12,7 +12,7 @@ from scipy import stats
 from results.ablation import ablation_table, readable_table, title
 from results.agreement import agreement, beside_paper, paper_rows
 from results.frames import RunError, read_run
-from tests.driving import command, engine_of, run_folder, work_off
+from tests.driving import analysis, engine_of, run_folder, work_off
 from tests.frames import run_of
 
 BASE, LOCAL, GLOBAL = [90.0, 91.0, 92.0], [80.0, 82.0, 81.0], [90.1, 91.3, 91.9]
@@ -121,8 +121,8 @@ def test_an_ablation_is_printed_in_every_format(ablation: Path) -> None:
     work_off(engine_of(ablation))
     printed = {}
     for style in ("table", "csv", "md", "latex", "json", "html"):
-        done = command("analyze.py", "ablation", run_folder(ablation), "--format", style, "--paper")
-        assert done.returncode == 0, done.stderr
+        done = analysis("ablation", run_folder(ablation), "--format", style, "--paper")
+        assert done.exit_code == 0, done.stderr
         printed[style] = done.stdout
     records = json.loads(printed["json"])
     assert [r["variant"] for r in records] == ["Pure MLP", "A) before conversion", "B) w/o Local"]

@@ -5,14 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-import analyze
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
-from tests.driving import engine_of, run_folder, work_off
-
-RUNNER = CliRunner()
+from tests.driving import analysis, engine_of, run_folder, work_off
 
 
 def empty(tiny: Path) -> None:
@@ -60,7 +56,7 @@ def files(folder: Path) -> set[Path]:
 def test_what_a_run_cannot_answer_yet_is_said(tiny: Path, state: str, name: str) -> None:
     RUNS[state](tiny)
     before = files(tiny.parent)
-    done = RUNNER.invoke(analyze.app, [name, str(run_folder(tiny))])
+    done = analysis(name, run_folder(tiny))
     assert done.exit_code == 2
     assert EXPECTED[state, name] in done.stderr
     assert done.stderr.startswith("error: ")
@@ -72,14 +68,14 @@ def test_what_a_run_cannot_answer_yet_is_said(tiny: Path, state: str, name: str)
 @pytest.mark.parametrize("name", ["front", "report"])
 def test_what_there_is_of_an_unfinished_run_is_shown(tiny: Path, state: str, name: str) -> None:
     RUNS[state](tiny)
-    done = RUNNER.invoke(analyze.app, [name, str(run_folder(tiny))])
+    done = analysis(name, run_folder(tiny))
     assert done.exit_code == 0, done.output
 
 
 def test_limits_that_nothing_keeps_write_no_study(tiny: Path) -> None:
     work_off(engine_of(tiny, "trials=1", "halving=null"))
     before = files(tiny.parent)
-    done = RUNNER.invoke(analyze.app, ["pick", str(run_folder(tiny)), "--max-params", "10"])
+    done = analysis("pick", run_folder(tiny), "--max-params", "10")
     assert (done.exit_code, "none of 1 complete trials keeps max_params=10" in done.stderr) == (2, True), done.stderr
     assert files(tiny.parent) == before
 
@@ -90,7 +86,7 @@ def test_a_pick_of_a_run_in_progress_says_that_it_may_change(tiny: Path) -> None
     work_off(engine_of(tiny, "trials=2", "halving=null"))
     engine = engine_of(tiny, "trials=3", "halving=null")
     assert isinstance(engine.next(), Job)
-    done = RUNNER.invoke(analyze.app, ["pick", str(run_folder(tiny))])
+    done = analysis("pick", run_folder(tiny))
     assert done.exit_code == 0, done.output
     assert "is not finished: 1 trial may still change this" in done.stderr
 
@@ -100,7 +96,7 @@ def test_a_journal_whose_last_line_is_torn_is_read_up_to_it(tiny: Path) -> None:
     path = run_folder(tiny) / "journal.log"
     with path.open("a") as file:
         file.write('{"op_code": 8, "trial_id"')
-    done = RUNNER.invoke(analyze.app, ["front", str(run_folder(tiny))])
+    done = analysis("front", run_folder(tiny))
     assert done.exit_code == 0, done.output
 
 
@@ -109,7 +105,7 @@ def test_a_journal_that_is_damaged_within_is_named(tiny: Path) -> None:
     path = run_folder(tiny) / "journal.log"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3], "{torn\n", *lines[3:]]))
-    done = RUNNER.invoke(analyze.app, ["front", str(run_folder(tiny))])
+    done = analysis("front", run_folder(tiny))
     assert (done.exit_code, "is damaged" in done.stderr) == (2, True), done.output
 
 
@@ -117,7 +113,7 @@ def test_weights_of_another_network_leave_a_report_without_its_picture(tiny: Pat
     work_off(engine_of(tiny, "trials=1", "halving=null", "space.kinds=[repmlp]"))
     weights = run_folder(tiny) / "weights" / "0.safetensors"
     shutil.copyfile(tiny, weights)
-    done = RUNNER.invoke(analyze.app, ["report", str(run_folder(tiny))])
+    done = analysis("report", run_folder(tiny))
     assert done.exit_code == 0, done.output
-    named = RUNNER.invoke(analyze.app, ["kernel", str(run_folder(tiny))])
+    named = analysis("kernel", run_folder(tiny))
     assert (named.exit_code, "is damaged or truncated" in named.stderr) == (2, True), named.output

@@ -12,7 +12,7 @@ import pytest
 from results.frames import read_run
 from search.locks import held
 from tests.conftest import ROOT
-from tests.driving import command, engine_of, run_folder, work_off
+from tests.driving import analysis, command, engine_of, run_folder, work_off
 
 
 def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
@@ -105,8 +105,8 @@ def test_the_papers_table_matches_cell_by_cell() -> None:
 
 @pytest.mark.parametrize("style", ["table", "csv", "md", "latex"])
 def test_every_format_holds_the_table(style: str) -> None:
-    done = command("analyze.py", "paper", "--table", 1, "--format", style)
-    assert done.returncode == 0, done.stderr
+    done = analysis("paper", "--table", 1, "--format", style)
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.count("conv9") == 2
     assert ("22,414,426" if style != "csv" else "22414426") in done.stdout
 
@@ -120,8 +120,8 @@ def test_every_format_holds_the_table(style: str) -> None:
     ],
 )
 def test_analyze_names_what_is_wrong(arguments: list[str], message: str) -> None:
-    done = command("analyze.py", *arguments)
-    assert done.returncode == 2
+    done = analysis(*arguments)
+    assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -8,7 +8,7 @@ from results.decision import decide, pick_study, readable_rivals
 from results.frames import RunError, read_run
 from results.pick import Rule
 from search.study import read_study
-from tests.driving import command, engine_of, run_folder, work_off
+from tests.driving import analysis, engine_of, run_folder, work_off
 from tests.frames import run_of
 
 
@@ -82,11 +82,16 @@ def test_what_cannot_be_picked_is_said() -> None:
         decide(run_of(trial(90.0, 1.0), seeds=1), {}, Rule.knee)
 
 
+def test_a_trial_of_an_ablation_is_picked_by_its_number() -> None:
+    run = run_of(trial(90.0, 100), trial(70.0, 400), seeds=1)
+    assert decide(run, {}, Rule.max_accuracy, trial=1).why.startswith("Trial 1 was asked for")
+
+
 def test_a_pick_is_written_as_a_study_that_ends_in_test_accuracy(tiny: Path) -> None:
     work_off(engine_of(tiny, "trials=2", "halving=null"))
     folder = run_folder(tiny)
-    done = command("analyze.py", "pick", folder, "--seeds", 2, "training.epochs=1")
-    assert done.returncode == 0, done.stderr
+    done = analysis("pick", folder, "--seeds", 2, "training.epochs=1")
+    assert done.exit_code == 0, done.stderr
     assert "has the highest accuracy of 2 trials" in done.stdout
     assert "Measured again" in done.stdout
     study = read_study(folder / "pick.yaml")
@@ -102,8 +107,8 @@ def test_changes_that_make_no_study_leave_the_last_pick_alone(tiny: Path) -> Non
     work_off(engine_of(tiny, "trials=1", "halving=null"))
     path = run_folder(tiny) / "pick.yaml"
     path.write_text("kept")
-    done = command("analyze.py", "pick", run_folder(tiny), "training.epoch=3")
-    assert done.returncode == 2
+    done = analysis("pick", run_folder(tiny), "training.epoch=3")
+    assert done.exit_code == 2
     assert "did you mean epochs?" in done.stderr
     assert path.read_text() == "kept"
     assert not list(path.parent.glob("*.part"))

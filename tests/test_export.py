@@ -31,7 +31,7 @@ from search.study import Study
 from search.tasks import Classification
 from tests.blocks import lived_in
 from tests.conftest import ROOT
-from tests.driving import command, engine_of, work_off
+from tests.driving import analysis, engine_of, work_off
 
 BLOCK = RepMLPBlock(partition=(4, 4), groups=2, kernels=((1, 1), (3, 3)))
 NET = CifarNet(
@@ -67,8 +67,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         """
     )
     work_off(engine_of(study))
-    done = command("analyze.py", "export", folder / "tiny")
-    assert done.returncode == 0, done.stderr
+    done = analysis("export", folder / "tiny")
+    assert done.exit_code == 0, done.stderr
     assert "model.onnx" in done.stdout
     return folder / "tiny"
 
@@ -231,8 +231,8 @@ def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: 
     ],
 )
 def test_what_cannot_be_exported_is_said(exported: Path, arguments: list[object], message: str) -> None:
-    done = command("analyze.py", "export", exported, *arguments)
-    assert done.returncode == 2
+    done = analysis("export", exported, *arguments)
+    assert done.exit_code == 2
     assert message in done.stderr
     assert done.stderr.count("error:") == 1
 
@@ -243,14 +243,14 @@ def test_damaged_weights_export_nothing(exported: Path, tmp_path: Path) -> None:
     path = run / "weights" / "0.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    cut = command("analyze.py", "export", run)
-    assert (cut.returncode, "damaged or truncated" in cut.stderr) == (2, True), cut.stderr
+    cut = analysis("export", run)
+    assert (cut.exit_code, "damaged or truncated" in cut.stderr) == (2, True), cut.stderr
     save_file({"x": torch.zeros(1)}, path)
-    other = command("analyze.py", "export", run)
-    assert (other.returncode, "does not hold the network of trial 0" in other.stderr) == (2, True), other.stderr
+    other = analysis("export", run)
+    assert (other.exit_code, "does not hold the network of trial 0" in other.stderr) == (2, True), other.stderr
     path.unlink()
-    none = command("analyze.py", "export", run)
-    assert (none.returncode, "has no trained weights" in none.stderr) == (2, True), none.stderr
+    none = analysis("export", run)
+    assert (none.exit_code, "has no trained weights" in none.stderr) == (2, True), none.stderr
     assert not list(run.glob("export*"))
     assert "Traceback" not in cut.stderr + other.stderr + none.stderr
 

@@ -6,7 +6,9 @@ import torch
 from repmlp import RepMLP, build, config_from_dict
 from search.networks import SpaceNetworks
 from search.throughput import MeasureConfig, Throughput, measure
+from spaces.ablations import AblationSpace
 from spaces.catalogue import SPACES, Space
+from spaces.fixed import FixedSpace
 from spaces.resnet import ResNet50Space
 
 SHORT = MeasureConfig(batch=10, seconds=0.05)
@@ -79,12 +81,20 @@ def test_a_record_without_newer_fields_is_read() -> None:
     assert read.spread == pytest.approx(0.15)
 
 
-@pytest.mark.parametrize("name", [name for name in SPACES if name not in ("fixed", "repmlpnet")])
+@pytest.mark.parametrize("name", [name for name in SPACES if name not in ("ablation", "fixed", "repmlpnet")])
 def test_the_baseline_of_a_space_holds_no_repmlp(name: str) -> None:
     space: Space = SPACES[name]()
     baseline = config_from_dict(SpaceNetworks(space, space.images).baseline())
     with torch.device("meta"):
         assert not [module for module in build(baseline).modules() if isinstance(module, RepMLP)]
+
+
+@pytest.mark.parametrize("name", ["ablation", "fixed"])
+def test_the_baseline_of_a_list_is_its_first_network(name: str) -> None:
+    space: Space = SPACES[name]()
+    assert isinstance(space, AblationSpace | FixedSpace)
+    first = space.network(space.names[0], *space.images)
+    assert config_from_dict(SpaceNetworks(space, space.images).baseline()) == first
 
 
 def test_the_baseline_of_resnet50_is_resnet50() -> None:
