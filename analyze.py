@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
-import pandas as pd
 import typer
 from rich.console import Console
 
@@ -16,13 +15,9 @@ from results.table import Format, write, write_all, write_with_notes
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.study import Study
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(stderr=True)
 RunName = Annotated[str, typer.Argument(help="Run folder, such as runs/default, or STORAGE_URL#NAME.", metavar="RUN")]
-MOST = 15
-"""Parameters whose importance is printed."""
 Style = Annotated[Format, typer.Option("--format", help="How the table is written.")]
 
 
@@ -92,10 +87,14 @@ def ablation(
     from results.ablation import ablation_table, readable_table, title
     from results.agreement import agreement, beside_paper, paper_rows
     from results.provenance import made_on
+    from results.questions import questions
 
     result = started(run)
     if not result.study.get("seeds"):
-        print(questions(result, rows, columns, style))
+        try:
+            print(write_all(questions(result, rows, columns), style))
+        except RunError as error:
+            fail(str(error))
         return
     try:
         table = ablation_table(result)
@@ -110,32 +109,6 @@ def ablation(
         print(write(table, style))
         return
     print(write_with_notes(readable_table(table), style, title(result, table), [*notes, made_on(result)]))
-
-
-def questions(result: Run, rows: str | None, columns: str | None, style: Format) -> str:
-    """Return what a search says of its parameters: a pivot of two, or importance and placement."""
-    from results.importance import LEAST, importance
-    from results.pivots import pivot, placement
-
-    done = int((result.trials["outcome"] == "complete").sum())
-    if (rows is None) != (columns is None):
-        fail("--rows and --columns go together, such as --rows c4.r --columns c4.groups.")
-    if done < LEAST:
-        fail(f"{result.name} has {done} complete trials; at least {LEAST} are needed to tell what matters.")
-    if rows is not None and columns is not None:
-        try:
-            table = pivot(result, rows, columns)
-        except ValueError as error:
-            fail(str(error))
-        table.columns = [f"{columns} {value}" for value in table.columns]
-        return write(table.reset_index(), style, f"Mean accuracy in percent, and complete trials, of {result.name}")
-    shares = importance(result).head(MOST)
-    shares[result.objectives] = 100 * shares[result.objectives]
-    tables = {
-        f"Importance of parameters in {done} complete trials, percent of each objective (PED-ANOVA)": shares,
-        "Accuracy by the stages that hold a RepMLP": placement(result),
-    }
-    return write_all(tables, style)
 
 
 @app.command()
@@ -165,8 +138,9 @@ def pick(
 
     Trials within the noise of each other are shown as ties, with their differences.
     """
+    from deploy.picking import measured_again, write_study
     from results.decision import decide, pick_study, readable_rivals
-    from search.study import Study, StudyError
+    from search.study import StudyError
 
     result = checked(run)
     given = {
@@ -180,9 +154,8 @@ def pick(
     path = out or run_folder(run, result) / "pick.yaml"
     try:
         decision = decide(result, limits, rule, trial)
-        folder = str(run_folder(run, result).parent)
-        write_study(pick_study(result, decision.trial, seeds, folder), changes or [], path, decision.why)
-        study = Study.model_validate(result.study)
+        study = pick_study(result, decision.trial, seeds, str(run_folder(run, result).parent))
+        write_study(study, changes or [], path, decision.why)
     except (RunError, StudyError) as error:
         fail(str(error))
     except OSError as error:
@@ -192,7 +165,9 @@ def pick(
     if pending := int(result.trials["outcome"].isin(["running", "paused"]).sum()):
         others = "1 trial" if pending == 1 else f"{pending} trials"
         console.print(f"{run} is not finished: {others} may still change this.", soft_wrap=True)
-    print(measured_again(study, result, decision.trial, limits))
+    with console.status("") as status:
+        again = measured_again(result, decision.trial, limits, status.update)
+    print(again)
     console.print(f"Written: {path}. Next: python run_search.py {path}", soft_wrap=True)
 
 
@@ -261,12 +236,13 @@ def export(
 
     A file that does not agree with the trained network fails the export, and nothing is kept.
     """
+    from deploy.exporting import export_trial
     from results.export import MismatchError
     from results.formats import FormatError, chosen
     from search.data import DataError
 
     result = started(run)
-    done = result.trials[result.trials["outcome"].isin(["complete", "duplicate"]) & result.trials["accuracy"].notna()]
+    done = result.trials[result.trials["outcome"] == "complete"]
     if trial is None and done.empty:
         fail(f"{run} has no complete trial yet.")
     number = int(done.index[int(done["accuracy"].argmax())]) if trial is None else trial
@@ -278,7 +254,8 @@ def export(
     model = trained(run, result, number)
     try:
         folder = out or run_folder(run, result) / ("export" if trial is None else f"export-{trial}")
-        table = exported(result, number, model, chosen(formats), folder)
+        with console.status("") as status:
+            table = export_trial(result, number, model, chosen(formats), folder, status.update)
     except (FormatError, DataError) as error:
         fail(str(error))
     except MismatchError as error:
@@ -322,103 +299,6 @@ def counted(number: int) -> dict[str, dict[str, int]]:
     if number == 1:
         counts["A) before conversion"] = training_costs(TABLES[1]["Pure MLP"])
     return counts
-
-
-def write_study(values: dict[str, Any], changes: list[str], path: Path, why: str) -> None:
-    """Write a study with `KEY=VALUE` changes, checked, whole or not at all."""
-    import yaml
-    from omegaconf import OmegaConf
-
-    from search.study import read_study
-
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(yaml.safe_dump(values))
-    try:
-        read_study(part, changes)
-        merged = OmegaConf.to_container(OmegaConf.merge(values, OmegaConf.from_dotlist(changes)))
-        text = yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=120)
-        part.write_text(f"# {why}\n# Train it fully: python run_search.py {path}\n{text}")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def measured_again(study: "Study", result: Run, number: int, limits: dict[str, float]) -> str:
-    """Measure a trial's network once more, quietly, and say what came of it beside what the run has."""
-    import torch
-
-    from search.remeasure import remeasured
-
-    known = result.trials.loc[number]
-    device = "cpu" if known["device"] in ("cpu", "") else "cuda"
-    if device == "cuda" and not torch.cuda.is_available():
-        return f"Not measured again: the run measured on {known['device']}, and no GPU is here."
-    with console.status(f"Measuring trial {number} again"):
-        again = remeasured(study, cast(Any, known["config"]), device)
-    text = f"Measured again: {again.median:,.0f} img/s (p10-p90 {again.p10:,.0f}-{again.p90:,.0f})"
-    if again.relative is not None:
-        text += f", {again.relative:.2f} x base"
-    text += "." if again.steady else ", unsteady: its spread is above the limit of the study."
-    if pd.notna(known["throughput"]):
-        text += f" The run had {known['throughput']:,.0f} img/s."
-    if again.median < limits.get("min_throughput", 0) or again.latency > limits.get("max_latency", float("inf")):
-        text += " This exceeds a limit: the machine is slower now, or the network too near to it."
-    return text
-
-
-def exported(result: Run, number: int, model: "nn.Module", formats: list[str], folder: Path) -> pd.DataFrame:
-    """Convert, write, prove and time a trained network; return a row a file."""
-    import json
-
-    import torch
-
-    from repmlp import config_from_dict
-    from results import export as exporting
-    from results.card import card
-    from results.verify import Network
-    from search.costs import input_shape
-    from search.data import load
-    from search.environment import processor
-    from search.runtimes import side_by_side
-    from search.study import Study
-    from search.training import make_task
-
-    study = Study.model_validate(result.study)
-    config = config_from_dict(cast(Any, result.trials.loc[number, "config"]))
-    threads, shape = study.measure.threads, input_shape(config)
-    torch.set_num_threads(threads)
-    with console.status("Reading the validation images") as status:
-        source = load(study.data)
-        mean, std = source.normalisation
-        about = {"task": study.data.task, "shape": shape, "mean": mean, "std": std, "classes": list(source.class_names)}
-        task = make_task(study.data.task, source, config.classes, study.training)
-        images, _ = next(iter(source.held_out()))
-        converted = exporting.converted_copy(model)
-        with exporting.whole_folder(folder) as part:
-            status.update(f"Writing {', '.join(formats)}")
-            files = exporting.written(part, formats, config, converted, images[:2], about, threads)
-            exporting.any_batch(files, converted, images[:3])
-            seen = 0
-
-            def advance(count: int) -> None:
-                nonlocal seen
-                seen += count
-                status.update(f"Comparing on validation images: {seen:,}")
-
-            found = exporting.proved(
-                model, converted, files, source.held_out, task.meter, study.data.task != "recognition", advance
-            )
-            status.update("Timing each runtime")
-            networks: dict[str, Network] = {"trained": model, "converted": converted, **files}
-            with exporting.quiet():
-                speeds = {
-                    batch: side_by_side(networks, torch.randn(batch, *shape), study.measure.seconds, threads)
-                    for batch in sorted({1, study.measure.batch})
-                }
-            record = exporting.record(found, speeds, part)
-            (part / "export.json").write_text(json.dumps(record, indent=1) + "\n")
-            (part / "README.md").write_text(card(result, number, about, found, speeds, processor(), threads))
-    return exporting.table(record)
 
 
 def run_folder(run: str, result: Run) -> Path:

@@ -14,11 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from repmlp import convert
 from repmlp.networks import NetworkConfig
 from repmlp.saved import save
 from results.card import Speeds
-from results.formats import FORMATS
+from results.formats import FORMATS, FormatError
 from results.verify import Meter, Network, Verified, first_off, verify
 
 CONVERSION = 1e-5
@@ -33,7 +32,15 @@ class MismatchError(ValueError):
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder that takes the place of `folder` at the end, or is gone if anything fails."""
+    """Give a folder that takes the place of `folder` at the end, or is gone if anything fails.
+
+    Raises:
+        FormatError: if `folder` holds anything but an earlier export.
+    """
+    if folder.exists() and not (folder / "export.json").is_file() and any(folder.iterdir()):
+        raise FormatError(
+            f"{folder} holds other files, which an export does not replace; name a new folder with --out."
+        )
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -124,11 +131,6 @@ def any_batch(files: Mapping[str, Network], converted: nn.Module, images: Tensor
                 error = float((outputs - expected).abs().max() / expected.abs().max())
                 if not error <= FORMATS[name].tolerance:
                     raise MismatchError(f"{FORMATS[name].file} is off by {error:.1e} for {count} images at once.")
-
-
-def converted_copy(trained: nn.Module) -> nn.Module:
-    """Return the converted form."""
-    return convert(trained).eval()
 
 
 def record(found: Mapping[str, Verified], speeds: Speeds, folder: Path) -> dict[str, Any]:

@@ -75,6 +75,9 @@ def write_with_notes(frame: pd.DataFrame, style: Format, title: str, notes: list
 
 def write_all(tables: Mapping[str, pd.DataFrame], style: Format) -> str:
     """Return tables by title as one text: one below the other, or as one JSON object."""
+    if len(tables) == 1:
+        ((title, frame),) = tables.items()
+        return write_with_notes(frame, style, title, [])
     if style is Format.json:
         return json.dumps({title: json.loads(write(frame, style)) for title, frame in tables.items()}, indent=2)
     if style is Format.csv:

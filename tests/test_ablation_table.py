@@ -117,6 +117,14 @@ def test_a_search_has_no_ablation_table() -> None:
         paper_rows(run_of({"accuracy": 90.0}, seeds=1))
 
 
+def test_the_report_of_an_ablation_has_its_table(ablation: Path) -> None:
+    work_off(engine_of(ablation))
+    done = analysis("report", run_folder(ablation))
+    assert done.exit_code == 0, done.output
+    html = (run_folder(ablation) / "report.html").read_text()
+    assert "B) w/o Local" in html.split("<h2>Ablation</h2>")[1]
+
+
 def test_an_ablation_is_printed_in_every_format(ablation: Path) -> None:
     work_off(engine_of(ablation))
     printed = {}

@@ -255,6 +255,16 @@ def test_damaged_weights_export_nothing(exported: Path, tmp_path: Path) -> None:
     assert "Traceback" not in cut.stderr + other.stderr + none.stderr
 
 
+def test_a_folder_with_other_files_is_left_alone(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    done = analysis("export", exported, "--out", tmp_path, "--format", "safetensors")
+    assert (done.exit_code, "holds other files" in done.stderr) == (2, True), done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    again = analysis("export", exported, "--out", tmp_path / "new", "--format", "safetensors")
+    once_more = analysis("export", exported, "--out", tmp_path / "new", "--format", "safetensors")
+    assert (again.exit_code, once_more.exit_code) == (0, 0)
+
+
 def test_formats_are_given_as_a_list() -> None:
     assert chosen("onnx, pt2") == ["safetensors", "onnx", "pt2"]
     assert chosen("safetensors") == ["safetensors"]
