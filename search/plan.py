@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from search.journal import Entry
+from search.samplers import ByName
 from search.study import Study
 
 
@@ -30,21 +30,11 @@ def planned(study: Study, entries: Iterable[Entry]) -> deque[Training] | None:
     return deque(training for training in wanted if training not in known)
 
 
-class PlannedSampler(BaseSampler):
+class PlannedSampler(ByName):
     """Chooses the network at the head of a plan."""
 
     def __init__(self, plan: deque[Training]) -> None:
         self.plan = plan
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return nothing."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -55,7 +55,21 @@ def mutated(generator: np.random.Generator, params: Mapping[str, Any], offered: 
     return changed
 
 
-class Proposing(BaseSampler, ABC):
+class ByName(BaseSampler):
+    """An Optuna sampler that chooses each parameter by its name, as spaces are conditional."""
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return nothing."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+class Proposing(ByName, ABC):
     """An Optuna sampler that chooses a whole network at once.
 
     Args:
@@ -100,16 +114,6 @@ class Proposing(BaseSampler, ABC):
         known = Draw(self.generator, parent.trial.params)
         self.networks.suggest(known)
         return [Draw(self.generator, mutated(self.generator, known.params, known.offered)) for _ in range(count)]
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return nothing: all parameters are chosen by name, as spaces are conditional."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose a network."""

@@ -33,7 +33,13 @@ def wait_for(process: subprocess.Popen[str], tiny: Path, outcome: str) -> None:
 LONG = ("trials=40", "training.epochs=30", "halving=null")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, id="Ctrl-C"),
+        pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: signal.Signals) -> None:
     process = start(tiny, *LONG)
     wait_for(process, tiny, '"outcome":"complete"')

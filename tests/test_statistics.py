@@ -13,7 +13,7 @@ scores = st.lists(st.tuples(percent, percent), min_size=3, max_size=12)
 
 
 @given(scores)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_a_difference_is_that_of_the_textbook_formula(pairs: list[tuple[float, float]]) -> None:
     variant, base = np.array(pairs).T
     change = variant - base
