@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from repmlp.networks import NetworkConfig
-from repmlp.saved import save
+from repmlp.saved import CONFIG, save
 from results.card import Speeds
 from results.formats import FORMATS, FormatError
-from results.verify import Meter, Network, Verified, first_off, verify
+from results.verify import Agreement, Meter, Network, Verified, first_off, verify
 
 CONVERSION = 1e-5
 """Largest difference of the converted network's outputs, relative to the largest output, in float32."""
 
 PERCENTILES = ("p10", "median", "p90")
+FILES = {CONFIG, "export.json", "README.md", *(kind.file for kind in FORMATS.values())}
+"""All that an export may hold."""
 
 
 class MismatchError(ValueError):
@@ -35,22 +38,32 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a folder that takes the place of `folder` at the end, or is gone if anything fails.
 
     Raises:
-        FormatError: if `folder` holds anything but an earlier export.
+        FormatError: if `folder` holds anything but an earlier export, or is the working directory.
     """
-    if folder.exists() and not (folder / "export.json").is_file() and any(folder.iterdir()):
-        raise FormatError(
-            f"{folder} holds other files, which an export does not replace; name a new folder with --out."
-        )
-    part = folder.with_name(f"{folder.name}.part")
+    folder = folder.resolve()
+    if Path.cwd().is_relative_to(folder):
+        raise FormatError(f"{folder} is where you are, and is not replaced; name a new folder with --out.")
+    part, old = (folder.with_name(f"{folder.name}.{end}") for end in ("part", "old"))
+    for place in (folder, part, old):
+        others = [path.name for path in place.iterdir() if path.name not in FILES] if place.exists() else []
+        if others:
+            raise FormatError(
+                f"{place} holds other files, such as {min(others)}, which an export does not replace; name a new "
+                "folder with --out."
+            )
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(old, ignore_errors=True)
+            folder.replace(old)
         part.replace(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        for place in (part, old):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def written(
@@ -101,7 +114,8 @@ def proved(
     found = verify({"trained": trained, "converted": converted, **files}, batches(), meter, classes, advance)
     error = found["converted"].trained.max_error
     if not error <= CONVERSION:
-        layer, of_layer = first_off(trained, converted, next(iter(batches()))[0], CONVERSION)
+        worst, _ = next(islice(batches(), found["converted"].trained.worst, None))
+        layer, of_layer = first_off(trained, converted, worst, CONVERSION)
         raise MismatchError(
             f"the converted network is off by {error:.1e} of the largest output, more than {CONVERSION:.0e}; the first "
             f"layer that is off is {layer}, by {of_layer:.1e}."
@@ -127,10 +141,12 @@ def any_batch(files: Mapping[str, Network], converted: nn.Module, images: Tensor
         for count in (1, len(images)):
             expected = converted(images[:count])
             for name, network in files.items():
-                outputs = network(images[:count])
-                error = float((outputs - expected).abs().max() / expected.abs().max())
-                if not error <= FORMATS[name].tolerance:
-                    raise MismatchError(f"{FORMATS[name].file} is off by {error:.1e} for {count} images at once.")
+                beside = Agreement()
+                beside.add(network(images[:count]), expected, None)
+                if not beside.max_error <= FORMATS[name].tolerance:
+                    raise MismatchError(
+                        f"{FORMATS[name].file} is off by {beside.max_error:.1e} for {count} images at once."
+                    )
 
 
 def record(found: Mapping[str, Verified], speeds: Speeds, folder: Path) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Agreement:
     """Absolute output of the other one."""
     difference: float = 0.0
     """Largest absolute one."""
+    worst: int = 0
+    """Batch that has it."""
+    batches: int = 0
     total: float = 0.0
     count: int = 0
     same: int = 0
@@ -41,8 +44,10 @@ class Agreement:
     def add(self, outputs: Tensor, other: Tensor, counted: Tensor | None) -> None:
         """Add a batch; `counted` says of which positions the largest output is compared, None for nowhere."""
         gap = (outputs - other).abs()
-        worst = float(gap.max())
-        self.difference = max(self.difference, worst) if worst == worst else float("inf")  # a NaN is no agreement
+        most = float(gap.max().nan_to_num(nan=float("inf")))  # a NaN is no agreement
+        if most > self.difference:
+            self.difference, self.worst = most, self.batches
+        self.batches += 1
         self.largest = max(self.largest, float(other.abs().max()))
         self.total, self.count = self.total + float(gap.double().sum()), self.count + gap.numel()
         if counted is not None:
@@ -52,12 +57,18 @@ class Agreement:
     @property
     def max_error(self) -> float:
         """Largest difference, relative to the largest output."""
-        return self.difference / self.largest
+        return self.relative(self.difference)
 
     @property
     def mean_error(self) -> float:
         """Mean difference, relative to the largest output."""
-        return self.total / self.count / self.largest
+        return self.relative(self.total / self.count)
+
+    def relative(self, difference: float) -> float:
+        """Return a difference as a share of the largest output, which is zero where a network is dead."""
+        if self.largest:
+            return difference / self.largest
+        return 0.0 if difference == 0 else float("inf")
 
     @property
     def top1(self) -> float | None:
@@ -97,7 +108,7 @@ def verify(
     for images, targets in batches:
         outputs = {name: network(images) for name, network in networks.items()}
         trained, converted, *_ = outputs.values()
-        counted = targets != IGNORED if classes else None
+        counted = compared(targets) if classes else None
         for name, of_network in outputs.items():
             found[name].trained.add(of_network, trained, counted)
             found[name].converted.add(of_network, converted, counted)
@@ -106,6 +117,11 @@ def verify(
     for name, verified in found.items():
         verified.accuracy = meters[name].compute()["accuracy"]
     return found
+
+
+def compared(targets: Tensor) -> Tensor:
+    """Return which targets count: every label, and every pixel that is not ignored."""
+    return targets != IGNORED if targets.dim() > 1 else torch.ones_like(targets, dtype=torch.bool)
 
 
 @torch.inference_mode()

@@ -22,10 +22,10 @@ from repmlp.mixer import MixerNet
 from repmlp.networks import NetworkConfig
 from repmlp.pspnet import pspnet
 from repmlp.resnet import resnet
-from results.export import MismatchError, any_batch, proved, written
+from results.export import MismatchError, any_batch, proved, whole_folder, written
 from results.formats import FormatError, chosen
 from results.frames import read_run
-from results.verify import first_off, verify
+from results.verify import Agreement, first_off, verify
 from search.data import load
 from search.study import Study
 from search.tasks import Classification
@@ -171,6 +171,16 @@ def test_a_wrong_conversion_names_its_first_wrong_layer(layer: str) -> None:
         proved(trained, converted, {}, batches, Classification().meter, True)
 
 
+def test_the_layer_is_looked_for_where_the_outputs_differ_most() -> None:
+    trained = trained_net(NET)
+    converted = convert(trained)
+    with torch.no_grad():
+        converted.get_submodule("embed.0").weight *= 1.5  # which black images do not show
+    black, white = (torch.zeros(2, 1, 16, 16), torch.zeros(2)), (torch.ones(2, 1, 16, 16), torch.zeros(2))
+    with pytest.raises(MismatchError, match=r"first layer that is off is embed\.1, by"):
+        proved(trained, converted, {}, lambda: [black, white, black], Classification().meter, True)
+
+
 def test_a_file_that_disagrees_is_named(tmp_path: Path) -> None:
     trained = trained_net(NET)
     converted = convert(trained)
@@ -190,6 +200,27 @@ def test_agreement_is_what_its_names_say() -> None:
     assert (beside.max_error, beside.mean_error, beside.top1) == (1.5 / 3, (0 + 1.5 + 0 + 1) / 4 / 3, 50)
     assert (found["a"].accuracy, found["b"].accuracy) == (50, 0)
     assert found["b"].converted.max_error == 0
+
+
+def test_every_label_counts_but_only_pixels_of_a_class() -> None:
+    logits = torch.eye(300)[torch.tensor([255, 1])]
+    networks: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "a": lambda _: logits,
+        "b": lambda _: logits * torch.tensor([[-1.0], [1.0]]),
+    }
+    found = verify(networks, [(torch.zeros(2, 1), torch.tensor([255, 1]))], Classification().meter, classes=True)
+    assert found["b"].trained.top1 == 50
+    maps, ignored = torch.randn(1, 3, 2, 2), torch.tensor([[[0, 255], [255, 255]]])
+    other = {"a": lambda _: maps, "b": lambda _: torch.where(ignored[:, None] == 255, -maps, maps)}
+    found = verify(other, [(torch.zeros(1, 1), ignored)], Classification().meter, classes=True)
+    assert (found["b"].trained.top1, found["b"].trained.judged) == (100, 1)
+
+
+def test_networks_that_are_dead_alike_agree() -> None:
+    dead, alive = Agreement(), Agreement()
+    dead.add(torch.zeros(2, 2), torch.zeros(2, 2), None)
+    alive.add(torch.ones(2, 2), torch.zeros(2, 2), None)
+    assert (dead.max_error, dead.mean_error, alive.max_error) == (0, 0, float("inf"))
 
 
 def test_an_output_that_is_not_a_number_is_no_agreement() -> None:
@@ -263,6 +294,47 @@ def test_a_folder_with_other_files_is_left_alone(exported: Path, tmp_path: Path)
     again = analysis("export", exported, "--out", tmp_path / "new", "--format", "safetensors")
     once_more = analysis("export", exported, "--out", tmp_path / "new", "--format", "safetensors")
     assert (again.exit_code, once_more.exit_code) == (0, 0)
+    (tmp_path / "new" / "notes.txt").write_text("kept")
+    noted = analysis("export", exported, "--out", tmp_path / "new", "--format", "safetensors")
+    assert (noted.exit_code, "such as notes.txt" in noted.stderr) == (2, True), noted.stderr
+    assert (tmp_path / "new" / "notes.txt").read_text() == "kept"
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def put(folder: Path, name: str, text: str, fails: bool = False) -> None:
+    """Export one file, and fail behind it or not."""
+    with whole_folder(folder) as part:
+        (part / name).write_text(text)
+        if fails:
+            raise MismatchError
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
+    put(tmp_path / "export", "config.json", "first")
+    with pytest.raises(MismatchError):
+        put(tmp_path / "export", "config.json", "second", fails=True)
+    assert files(tmp_path) == {"export/config.json": "first"}
+    put(tmp_path / "export", "model.onnx", "third")
+    assert files(tmp_path) == {"export/model.onnx": "third"}
+
+
+def test_what_a_killed_export_left_is_cleared_away(tmp_path: Path) -> None:
+    for name in ("export.part", "export.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+    with pytest.raises(MismatchError):
+        put(tmp_path / "export", "config.json", "new", fails=True)
+    assert files(tmp_path) == {"export/config.json": "export.old"}
+
+
+def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), Path("..")):
+        with pytest.raises(FormatError, match="is where you are"):
+            put(folder, "config.json", "new")
 
 
 def test_formats_are_given_as_a_list() -> None:
