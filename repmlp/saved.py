@@ -28,6 +28,7 @@ def save(folder: Path, config: NetworkConfig, model: nn.Module, preprocessing: M
     described = {"format": FORMAT, "network": config_to_dict(config), "preprocessing": dict(preprocessing)}
     (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes it readable for its owner alone
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -48,7 +49,10 @@ def load(folder: str | Path) -> nn.Module:
         raise ValueError(f"{folder} holds a damaged or truncated file ({error}); export it again.") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}; export it with this version.")
-    model = build(config_from_dict(described["network"]), deploy=True)
+    try:
+        model = build(config_from_dict(described["network"]), deploy=True)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} does not describe a network ({error!r}); export it again.") from None
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

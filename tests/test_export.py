@@ -97,6 +97,11 @@ def test_every_file_agrees_with_the_trained_network(exported: Path) -> None:
     assert record["converted"]["accuracy"] == pytest.approx(trial["accuracy"])
 
 
+def test_who_may_read_the_configuration_may_read_the_weights(exported: Path) -> None:
+    config, weights = (exported / "export" / name for name in ("config.json", "model.safetensors"))
+    assert weights.stat().st_mode == config.stat().st_mode
+
+
 def test_the_card_tells_what_was_measured(exported: Path) -> None:
     text = (exported / "export" / "README.md").read_text()
     trial = read_run(str(exported)).trials.loc[0]
@@ -350,6 +355,8 @@ def test_formats_are_given_as_a_list() -> None:
         (lambda folder: (folder / "config.json").unlink(), r"must hold config\.json and model\.safetensors"),
         (lambda folder: (folder / "config.json").write_text("{"), "damaged or truncated"),
         (lambda folder: (folder / "config.json").write_text('{"format": 2}'), "is not of format 1"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 1}'), "does not describe a network"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 1, "network": 3}'), "does not describe"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"123"), "damaged or truncated"),
         (lambda folder: save_file({"x": torch.zeros(1)}, folder / "model.safetensors"), "does not hold the network"),
     ],
