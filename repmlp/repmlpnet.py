@@ -230,8 +230,7 @@ class SharedRepMLP(nn.Module):
         """FC3 with its BN, and Local Perceptron: `(M, C, h, w)` to `(M*C/S, S, h, w)`."""
         s, (h, w) = self.share_sets, self.partition
         by_set = self.fc3.by_group(parts.reshape(-1, s, h * w).transpose(0, 1))
-        # (1, S, M*C/S, h*w) has the same S channels to a BN as (M*C/S, S, h, w), without a copy.
-        y = self.fc3_bn(by_set.unsqueeze(0)).squeeze(0).transpose(0, 1).view(-1, s, h, w)
+        y = self.fc3_bn(by_set.transpose(0, 1).view(-1, s, h, w))
         return sum_of([*(self.local_branch(parts, *cast(ConvBN, branch)) for branch in self.local.values()), y])
 
     def local_branch(self, parts: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:

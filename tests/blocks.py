@@ -1,9 +1,12 @@
-"""Random blocks and networks in the state that training leaves them in."""
+"""Random blocks and networks in the state that training leaves them in, and a count of what they copy."""
+
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from repmlp import RepMLP, RepMLPBlock
 
@@ -44,3 +47,13 @@ def blocks(draw: st.DrawFn) -> RepMLP:
 
 def images(block: RepMLP, dtype: torch.dtype = torch.float32, n: int = 3) -> torch.Tensor:
     return torch.randn(n, block.in_channels, *block.size, dtype=dtype)
+
+
+class Copies(TorchDispatchMode):
+    """Counts the tensors that are copied into another layout."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.clone.default
+        return func(*args, **kwargs or {})

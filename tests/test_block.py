@@ -2,11 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from repmlp import CifarNet, RepMLP, RepMLPBlock, Stage, build, config_from_dict, config_to_dict, convert
 from repmlp.cifar import TABLE_1
 from repmlp.grouped_linear import GroupedLinear
-from tests.blocks import blocks, images, lived_in
+from tests.blocks import Copies, blocks, images, lived_in
 
 
 def written_out(block: RepMLP, x: torch.Tensor) -> torch.Tensor:
@@ -67,13 +68,65 @@ def test_grouped_linear_is_a_grouped_1x1_convolution_forward_and_backward(
         torch.testing.assert_close(a, b)
 
 
-def test_grouped_linear_trains_in_mixed_precision() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_grouped_linear_trains_in_mixed_precision(dtype: torch.dtype) -> None:
     layer = GroupedLinear(8, 8, 2)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype):
         y = layer(torch.randn(4, 8))
     y.float().sum().backward()
-    assert y.dtype == torch.bfloat16
+    assert y.dtype == dtype
     assert layer.weight.grad.dtype == torch.float32
+
+
+def batched(layer: GroupedLinear, x: torch.Tensor) -> torch.Tensor:
+    """The layer by autograd's own batched product, `(M, g*n) -> (M, g*k)`."""
+    weight = layer.weight.view(layer.groups, -1, layer.weight.shape[1])
+    split = x.view(x.shape[0], layer.groups, -1).transpose(0, 1)
+    return torch.bmm(split, weight.transpose(1, 2)).transpose(0, 1).reshape(x.shape[0], -1)
+
+
+@given(sizes=st.tuples(st.integers(1, 40), *[st.integers(1, 5)] * 3), seed=st.integers(0, 2**16))
+@settings(max_examples=100, deadline=None)
+def test_grouped_linear_has_the_gradients_of_a_batched_product(sizes: tuple[int, ...], seed: int) -> None:
+    torch.manual_seed(seed)
+    m, g, n, k = sizes
+    layer = GroupedLinear(g * n, g * k, g, bias=False).double()
+    x, grad = torch.randn(m, g * n, dtype=torch.float64, requires_grad=True), torch.randn(m, g * k, dtype=torch.float64)
+    leaves = [x, layer.weight]
+    y, z = layer(x), batched(layer, x)
+    torch.testing.assert_close(y, z, rtol=1e-12, atol=1e-12)
+    for a, b in zip(torch.autograd.grad(y, leaves, grad), torch.autograd.grad(z, leaves, grad)):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_training_grouped_linear_copies_neither_its_output_nor_a_gradient(bf16: bool) -> None:
+    layer = GroupedLinear(8, 12, 2)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    x = torch.randn(64, 8, dtype=dtype, requires_grad=True)
+    with Copies() as copies:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            y = layer(x)
+        y.backward(torch.randn(64, 12, dtype=dtype))
+    assert copies.count == 0
+    assert all(t.is_contiguous() for t in (y, x.grad, layer.weight.grad))
+
+
+@pytest.mark.parametrize("rows", [3, 64])
+def test_grouped_linear_can_be_differentiated_twice(rows: int) -> None:
+    layer = GroupedLinear(4, 6, 2, bias=False).double()
+    x = torch.randn(rows, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x, _: layer(x), (x, layer.weight))
+
+
+def test_grouped_linear_compiles_into_one_graph() -> None:
+    layer = GroupedLinear(8, 12, 2, bias=False).double()
+    x = torch.randn(64, 8, dtype=torch.float64, requires_grad=True)
+    y, z = torch.compile(layer, fullgraph=True, backend="aot_eager")(x), batched(layer, x)
+    leaves = [x, layer.weight]
+    torch.testing.assert_close(y, z)
+    for a, b in zip(torch.autograd.grad(y.square().sum(), leaves), torch.autograd.grad(z.square().sum(), leaves)):
+        torch.testing.assert_close(a, b)
 
 
 # (C, H, h, g, K, reduction): parameters and multiply-adds per block, deployed and in training, of the paper's networks.

@@ -3,7 +3,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any
 
 import pytest
 import torch
@@ -13,13 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from repmlp import convert
 from repmlp.repmlpnet import REPMLPNETS, RepMLPNet, RepMLPNetStage, RepMLPNetwork, SharedRepMLP
 from repmlp.weights import repmlpnet_state
 from search.costs import count_macs
-from tests.blocks import lived_in
+from tests.blocks import Copies, lived_in
 
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5}
 # The published networks in training: million trainable parameters and billion multiply-adds.
@@ -244,16 +242,6 @@ def test_an_identity_in_fc3_gives_back_the_map_of_several_partitions(
             block.fc3_bn.eps = 0
         x = torch.randn(3, channels, side, side)
         torch.testing.assert_close(block(x), x, rtol=0, atol=0)
-
-
-class Copies(TorchDispatchMode):
-    """Counts the tensors that are copied into another layout."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten.clone.default
-        return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize(("partition", "copies"), [((6, 4), 0), ((3, 4), 1), ((3, 2), 2)])
