@@ -82,6 +82,10 @@ class DataConfig(BaseModel):
     for ImageNet."""
     workers: int = Field(default=2, ge=0)
     """Processes that read a streamed set for one trial."""
+    decode: Literal["cpu", "cuda"] = "cpu"
+    """Streamed classification and faces: where images are decoded and augmented. With cuda, every file must be a JPEG:
+    the workers only read bytes, and torchvision's nvJPEG decodes them on the trainer's GPU. Unverified on a GPU: only
+    run with torchvision's decoder for the CPU."""
 
     @field_validator("scale")
     @classmethod
@@ -189,16 +193,23 @@ class Dataset:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 images to float32 of mean 0 and deviation 1 for each channel."""
-        return (images.float() - self.mean) / self.std
+        return images.float().sub_(self.mean).div_(self.std)
 
     def batches(self, batch: int, generator: torch.Generator, shard: Shard = (0, 1)) -> Iterator[Batch]:
-        """Yield one shuffled, augmented, normalised epoch."""
+        """Yield one shuffled, augmented, normalised epoch; what is drawn for it is moved to the device at once."""
+        steps, (rank, n) = len(self) // batch, shard
+        order = torch.randperm(len(self), generator=generator)[: steps * batch]
+        moves = draw_moves(len(order), self.config, generator)
         device = self.train.labels.device
-        order = torch.randperm(len(self), generator=generator)
-        for indices in order[: len(order) // batch * batch].view(-1, batch):
-            images = augment(self.train.images[indices.to(device)], self.config, generator)
-            rank, n = shard
-            yield self.normalise(images[rank::n]), self.train.labels[indices.to(device)][rank::n]
+        mine = torch.stack([order, *moves]).view(4, steps, batch)[:, :, rank::n].to(device)
+        for indices, down, right, mirrored in mine.unbind(1):
+            images = cut_out(self.padded, indices, self.size, down, right, mirrored)
+            yield self.normalise(images), self.train.labels[indices]
+
+    @functools.cached_property
+    def padded(self) -> Tensor:
+        """Training images, zero-padded, uint8; a second copy of them on the device, unless `pad` is 0."""
+        return F.pad(self.train.images, [self.config.pad] * 4) if self.config.pad else self.train.images
 
     def held_out(self) -> Iterator[Batch]:
         """Yield the validation images, normalised."""
@@ -365,15 +376,31 @@ def read_folder(folder: Path, size: int | None) -> tuple[Tensor, Tensor]:
     return images, torch.tensor(dataset.targets)
 
 
-def augment(images: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:
-    """Crop each image at random out of its zero-padded self, and mirror it by chance, in one gather."""
-    n, _, height, width = images.shape
-    shift = torch.randint(2 * config.pad + 1, (2, n), generator=generator)
-    mirrored = torch.rand(n, generator=generator) < (0.5 if config.flip else 0.0)
-    columns = torch.arange(width).expand(n, width)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + shift[1][:, None]
-    rows = torch.arange(height) + shift[0][:, None]
-    padded = F.pad(images, [config.pad] * 4)
-    where = (torch.arange(n)[:, None, None, None], torch.arange(images.shape[1])[:, None, None],
-             rows[:, None, :, None], columns[:, None, None, :])  # fmt: skip
-    return padded[tuple(i.to(images.device) for i in where)]
+def draw_moves(count: int, config: DataConfig, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw how far the crop of each image begins down and to the right, and whether it is mirrored: 1 or 0."""
+    down, right = torch.randint(2 * config.pad + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < (0.5 if config.flip else 0.0)
+    return down, right, mirrored.long()
+
+
+def cut_out(images: Tensor, indices: Tensor, size: Size, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
+    """Cut crops out of images in one gather.
+
+    Args:
+        images: `(N, C, H, W)`.
+        indices: of those to cut, `(n,)`.
+        size: (h, w) of the crops.
+        down: first row of each crop, `(n,)`.
+        right: first column.
+        mirrored: 1 where a crop is mirrored, 0 elsewhere.
+
+    Returns:
+        `(n, C, h, w)`.
+    """
+    height, width = size
+    device = images.device
+    columns = torch.arange(width, device=device) * (1 - 2 * mirrored[:, None]) + mirrored[:, None] * (width - 1)
+    rows = torch.arange(height, device=device) + down[:, None]
+    columns = columns + right[:, None]
+    channels = torch.arange(images.shape[1], device=device)[:, None, None]
+    return images[indices[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]]

@@ -1,10 +1,12 @@
 """Image sets too large to hold: read from files and augmented by worker processes as training goes."""
 
+import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import datasets
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
 from search.data import Batch, DataConfig, DataError, Shard, Size, half_of, held_out_and_rest
@@ -35,9 +38,23 @@ Transform = Callable[[Any, Any], tuple[Tensor, Tensor]]
 """From an image `(3, H, W)` and its target to what is stacked into batches: `(k, 3, size, size)` and k targets."""
 
 
+class Item(NamedTuple):
+    """What is asked of a worker: all that its answer depends on, so that it can serve every epoch and part."""
+
+    example: Example
+    training: bool
+    """Whether it is augmented as in training, or cropped as in evaluation."""
+    seed: int
+    """Of its augmentation."""
+
+
 @dataclass(frozen=True)
 class Stream:
-    """A source that reads its images when they are needed; memory is that of the batches under way."""
+    """A source that reads its images when they are needed; memory is that of the batches under way.
+
+    Its `config.workers` processes start with the first batch and end with the stream. One epoch or evaluation is under
+    way at a time: the next one to begin ends it.
+    """
 
     config: DataConfig
     device: str
@@ -62,7 +79,7 @@ class Stream:
         seed = int(torch.randint(2**31, (), generator=generator))
         rank, n = shard
         chosen = order[: len(order) // batch * batch].view(-1, batch)[:, rank::n]
-        yield from self.loaded(Examples(self.train, self.read, self.training, seed), chosen.tolist())
+        yield from self.loaded(self.train, chosen.tolist(), training=True, seed=seed)
 
     @property
     def normalisation(self) -> tuple[list[float], list[float]]:
@@ -80,38 +97,144 @@ class Stream:
     def evaluated(self, examples: Sequence[Example]) -> Iterator[Batch]:
         """Yield examples as they are evaluated, in order."""
         indices = [i.tolist() for i in torch.arange(len(examples)).split(32)]
-        for images, targets in self.loaded(Examples(examples, self.read, self.evaluation, 0), indices):
+        for images, targets in self.loaded(examples, indices, training=False):
             yield from zip(images.split(32), targets.split(32), strict=True)
 
-    def loaded(self, examples: "Examples", indices: list[list[int]]) -> Iterator[Batch]:
+    def loaded(
+        self, examples: Sequence[Example], indices: list[list[int]], training: bool, seed: int = 0
+    ) -> Iterator[Batch]:
         """Read the examples of each batch and normalise them on the device."""
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        loader = DataLoader(
-            examples,
-            batch_sampler=indices,
-            num_workers=self.config.workers,
-            collate_fn=stacked,
-            pin_memory=self.device != "cpu",
-            generator=torch.Generator(),
-        )
-        for images, targets in loader:
+        items = ([Item(examples[i], training, seed * 1_000_003 + i) for i in batch] for batch in indices)
+        for loaded in self.loader.run(items):
+            images, targets = self.decoded(*loaded) if self.config.decode == "cuda" else loaded
             moved = images.to(self.device, non_blocking=True)
             yield (moved.float() - mean) / std, targets.to(self.device, non_blocking=True)
 
+    @cached_property
+    def loader(self) -> "Loader":
+        """The worker processes; a copy by `dataclasses.replace` has its own."""
+        if self.config.decode == "cuda":
+            return Loader(Files(), joined, self.config.workers, pin_memory=False)  # nvJPEG takes pageable memory
+        examples = Examples(self.read, self.training, self.evaluation)
+        return Loader(examples, stacked, self.config.workers, pin_memory=self.device != "cpu")
 
-class Examples(TorchDataset[Batch]):
-    """Examples by index, each augmented from its own seed."""
+    def decoded(self, data: Tensor, sizes: list[int], items: list[Item]) -> Batch:
+        """Decode JPEG files, one after the other in `data`, on the device, and augment them there."""
+        images = decode_jpeg(list(data.split(sizes)), mode=ImageReadMode.RGB, device=self.device)
+        transform = self.training if items[0].training else self.evaluation
+        return stacked(
+            [seeded(transform, i, item.example[1], item.seed) for i, item in zip(images, items, strict=True)]
+        )
+
+
+class Loader:
+    """A `DataLoader` whose processes stay from one run over a data set to the next.
+
+    Args:
+        dataset: takes items.
+        collate: makes a batch of what the data set returns.
+        workers: number of processes; 0 reads in this one.
+        pin_memory: whether batches are put into page-locked memory.
+    """
 
     def __init__(
-        self, examples: Sequence[Example], read: Callable[[Example], Any], transform: Transform, seed: int
+        self, dataset: TorchDataset[Any], collate: Callable[[list[Any]], Any], workers: int, pin_memory: bool
     ) -> None:
-        self.examples, self.read, self.transform, self.seed = examples, read, transform, seed
+        self.order = Order()
+        self.end_workers: weakref.finalize | None = None
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=self.order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            worker_init_fn=ignore_interrupts,
+            generator=torch.Generator(),
+        )
 
-    def __getitem__(self, index: int) -> Batch:
-        image, target = self.read(self.examples[index])
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed * 1_000_003 + index)
-            return self.transform(image, target)
+    def run(self, batches: Iterator[list[Item]]) -> Iterator[Any]:
+        """Yield what is made of each batch of items.
+
+        Raises:
+            RuntimeError: if another run has begun meanwhile, which ends this one.
+        """
+        if self.order.batches is not None:
+            self.stop()
+        self.order.batches = batches
+        iterator: Any = iter(self.loader)
+        if self.loader.num_workers and self.end_workers is None:
+            # in a cycle of garbage the iterator's own end comes after that of its pipes, and waits 5 s for each worker
+            self.end_workers = weakref.finalize(self, iterator._shutdown_workers)
+        for loaded in iterator:
+            yield loaded
+            if self.order.batches is not batches:
+                raise RuntimeError("another epoch or evaluation of this stream began before this one was finished.")
+        self.order.batches = None
+
+    def stop(self) -> None:
+        """End the processes and drop what they have read ahead; the next run starts new ones.
+
+        Letting go of them would not do: a traceback may keep the iterator, and an interrupt may have left its queues
+        in any state.
+        """
+        if self.end_workers is not None:
+            self.end_workers()
+        self.end_workers = self.loader._iterator = None
+
+
+class Order:
+    """The batch sampler of a loader, which keeps it for life: of the run under way, or None."""
+
+    batches: Iterator[list[Item]] | None = None
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        assert self.batches is not None
+        return self.batches
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to workers too, to the trainer, which may go on with them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Examples(TorchDataset[Batch]):
+    """Examples read and augmented."""
+
+    def __init__(self, read: Callable[[Example], Any], training: Transform, evaluation: Transform) -> None:
+        self.read, self.training, self.evaluation = read, training, evaluation
+
+    def __getitem__(self, item: Item) -> Batch:
+        transform = self.training if item.training else self.evaluation
+        image, target = self.read(item.example)
+        return seeded(transform, image, target, item.seed)
+
+
+class Files(TorchDataset[tuple[bytes, Item]]):
+    """JPEG files as they are stored."""
+
+    def __getitem__(self, item: Item) -> tuple[bytes, Item]:
+        path = item.example[0]
+        data = path.read_bytes()
+        if not data.startswith(b"\xff\xd8\xff"):
+            raise DataError(
+                f"{path} is no JPEG file, and data.decode=cuda reads no other; convert it, or set decode=cpu."
+            )
+        return data, item
+
+
+def joined(files: list[tuple[bytes, Item]]) -> tuple[Tensor, list[int], list[Item]]:
+    """Return all bytes as one uint8 tensor, as each tensor from a worker takes a file descriptor; sizes; and items."""
+    contents, items = zip(*files, strict=True)
+    return torch.frombuffer(bytearray().join(contents), dtype=torch.uint8), [len(c) for c in contents], list(items)
+
+
+def seeded(transform: Transform, image: Any, target: Any, seed: int) -> Batch:
+    """Transform an image with random numbers from its seed, and leave the generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return transform(image, target)
 
 
 def stacked(examples: list[Batch]) -> Batch:
@@ -123,10 +246,12 @@ def open_stream(config: DataConfig, device: str) -> Stream:
     """List the files of a streamed set.
 
     Raises:
-        DataError: if the set is missing or laid out otherwise.
+        DataError: if the set is missing or laid out otherwise, or cannot be decoded on the GPU as asked.
     """
     if config.root is None:
         raise DataError(f"data.name={config.name} needs data.root, the folder it is in; for example data.root=data.")
+    if config.decode == "cuda":
+        check_decoding(config, device)
     root, size = Path(config.root), config.size or 224
     if config.name in ("imagenet", "image_folder"):
         return open_folder(config, device, root, size)
@@ -157,6 +282,20 @@ def open_stream(config: DataConfig, device: str) -> Stream:
         classes=len(names),
         class_names=names,
     )
+
+
+def check_decoding(config: DataConfig, device: str) -> None:
+    """Raise DataError if images of this set cannot be decoded on this device, whose JPEG decoder is asked for."""
+    if config.task == "segmentation":
+        raise DataError(
+            f"data.decode=cuda was given for data.name={config.name}, but only classification and faces can be decoded "
+            "on the GPU; set data.decode=cpu."
+        )
+    if torch.device(device).type != "cuda":
+        raise DataError(
+            f"data.decode=cuda was given, which needs a trainer on a CUDA GPU, but this one is on {device}; "
+            "set data.decode=cpu, or resources.gpus=1 on a machine with a GPU."
+        )
 
 
 def cut(examples: list[T], share: float) -> tuple[list[T], list[T]]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search.data import DataConfig, DataError, augment, load, load_test, stratified
+from search.data import DataConfig, DataError, cut_out, draw_moves, load, load_test, stratified
 
 
 def test_the_default_digits_need_no_download_and_split_evenly() -> None:
@@ -46,11 +46,18 @@ def test_normalised_training_images_have_mean_0_and_deviation_1() -> None:
     assert abs(float(pixels.std()) - 1) < 1e-3
 
 
+def augment(images: torch.Tensor, config: DataConfig, seed: int) -> torch.Tensor:
+    """Augment images in order."""
+    moves = draw_moves(len(images), config, torch.Generator().manual_seed(seed))
+    padded = torch.nn.functional.pad(images, [config.pad] * 4)
+    return cut_out(padded, torch.arange(len(images)), (images.shape[2], images.shape[3]), *moves)
+
+
 @given(st.integers(0, 3), st.booleans(), st.integers(0, 99))
 @settings(deadline=None)
 def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(pad: int, flip: bool, seed: int) -> None:
     images = torch.randint(1, 255, (4, 2, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-    crops = augment(images, DataConfig(pad=pad, flip=flip), torch.Generator().manual_seed(seed))
+    crops = augment(images, DataConfig(pad=pad, flip=flip), seed)
     for image, crop in zip(images, crops, strict=True):
         padded = torch.nn.functional.pad(image, [pad] * 4)
         windows = [padded[:, y : y + 5, x : x + 6] for y in range(2 * pad + 1) for x in range(2 * pad + 1)]
@@ -59,8 +66,18 @@ def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(pad: int, 
 
 def test_flipping_and_shifting_do_happen() -> None:
     images = torch.arange(1, 37, dtype=torch.uint8).view(1, 1, 6, 6).repeat(200, 1, 1, 1)
-    crops = augment(images, DataConfig(pad=1, flip=True), torch.Generator().manual_seed(0))
+    crops = augment(images, DataConfig(pad=1, flip=True), 0)
     assert len({bytes(c.numpy()) for c in crops}) == 18
+
+
+def test_workers_of_a_group_share_each_batch_out_with_the_same_augmentation() -> None:
+    data = load(DataConfig(size=8, train_images=200, flip=False))
+    whole = list(data.batches(12, torch.Generator().manual_seed(1)))
+    shares = [list(data.batches(12, torch.Generator().manual_seed(1), (rank, 3))) for rank in range(3)]
+    for (images, labels), *parts in zip(whole, *shares, strict=True):
+        for rank, (own_images, own_labels) in enumerate(parts):
+            assert torch.equal(own_images, images[rank::3])
+            assert torch.equal(own_labels, labels[rank::3])
 
 
 def test_an_epoch_sees_each_image_at_most_once_and_its_own_label() -> None:

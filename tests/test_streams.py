@@ -1,5 +1,15 @@
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +22,7 @@ from torch import Tensor
 from search.data import Batch, DataConfig, DataError, Source, load
 from search.faces import GALLERY, PROBE, UNSEEN
 from search.segments import IGNORED
-from search.streams import MEAN, STD, Stream, cut
+from search.streams import MEAN, STD, Example, Stream, cut
 from tests.sets import PALETTE, rows_of_faces, write_cityscapes, write_classes, write_faces, write_segments
 
 
@@ -47,6 +57,11 @@ def equal(first: list[Batch], second: list[Batch]) -> bool:
     return len(first) == len(second) and all(
         torch.equal(a, b) for one, other in zip(first, second) for a, b in zip(one, other)
     )
+
+
+def children() -> set[int]:
+    """Process ids of the workers of all streams."""
+    return {process.pid for process in multiprocessing.active_children() if process.pid is not None}
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -91,6 +106,166 @@ def test_shards_of_a_set_on_the_device_do_so_too(ranks: int) -> None:
     for rank in range(ranks):
         assert equal(epoch(source, batch=8, shard=(rank, ranks)), [(x[rank::ranks], y[rank::ranks]) for x, y in whole])
     assert len({bytes(image.numpy()) for images, _ in whole for image in images}) == 8 * len(whole)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_shard_reads_and_augments_its_own_images_alone(config: DataConfig, ranks: int) -> None:
+    source, shares = load(config), []
+    assert isinstance(source, Stream)
+    for rank in range(ranks):
+        read: list[Example] = []
+        augmented: list[Any] = []
+
+        def reading(example: Example) -> Any:
+            read.append(example)
+            return source.read(example)
+
+        def augmenting(image: Any, target: Any) -> Batch:
+            augmented.append(target)
+            return source.training(image, target)
+
+        epoch(replace(source, read=reading, training=augmenting), batch=4, shard=(rank, ranks))
+        shares.append({path for path, _ in read})
+        assert len(shares[-1]) == len(read) == len(augmented) == len(source) // 4 * 4 // ranks
+    assert len(set.union(*shares)) == len(source) // 4 * 4
+
+
+def test_the_same_processes_serve_every_epoch_and_evaluation_and_end_with_the_stream(tmp_path: Path) -> None:
+    others = children()
+    source = load(classes(write_classes(tmp_path), workers=2))
+    assert children() == others
+    epoch(source)
+    workers = children() - others
+    assert len(workers) == 2
+    for _ in range(2):
+        epoch(source, seed=1)
+        list(source.held_out())
+        list(source.test())
+    assert children() - others == workers
+    del source
+    assert children() == others
+
+
+def test_workers_end_without_delay_with_a_stream_in_a_cycle_of_garbage(tmp_path: Path) -> None:
+    others = children()
+    cycle: list[Any] = [load(classes(write_classes(tmp_path), workers=2))]
+    cycle.append(cycle)
+    epoch(cycle[0])
+    assert len(children() - others) == 2
+    start = time.perf_counter()
+    del cycle
+    gc.collect()
+    assert children() == others
+    assert time.perf_counter() - start < 4  # PyTorch waits 5 s for a worker that it cannot reach
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("how", ["closed", "left open", "failed", "unreadable"])
+def test_an_epoch_after_an_unfinished_one_is_as_any_other(tmp_path: Path, how: str, workers: int) -> None:
+    others = children()
+    config = classes(write_classes(tmp_path), workers=workers)
+    source, fresh = load(config), load(config.model_copy(update={"workers": 0}))
+    assert isinstance(source, Stream)
+    batches = source.batches(4, torch.Generator().manual_seed(7))
+    if how == "unreadable":
+        files = [path for path, _ in source.train]
+        stored = [file.read_bytes() for file in files]
+        for file in files:
+            file.write_bytes(b"")
+        with pytest.raises(OSError, match="cannot identify"):
+            next(batches)
+        for file, content in zip(files, stored):
+            file.write_bytes(content)
+    elif how == "failed":
+        with pytest.raises(ZeroDivisionError) as caught:  # its traceback is kept, as an interpreter keeps the last one
+            sum(1 / 0 for _ in batches)
+        assert caught.traceback
+    else:
+        next(batches)
+    if how == "closed":
+        batches.close()
+    for seed in range(2):
+        assert equal(epoch(source, seed=seed), epoch(fresh, seed=seed))
+        assert equal(list(source.held_out()), list(fresh.held_out()))
+    assert len(children() - others) == workers
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_of_two_epochs_at_once_the_first_says_that_it_was_ended(tmp_path: Path, workers: int) -> None:
+    source = load(classes(write_classes(tmp_path), workers=workers))
+    first, second = (source.batches(4, torch.Generator().manual_seed(seed)) for seed in range(2))
+    next(first)
+    found = [next(second)]
+    with pytest.raises(RuntimeError, match="began before this one was finished"):
+        next(first)
+    assert equal([*found, *second], epoch(source, seed=1))
+
+
+def test_an_interrupt_while_the_trainer_waits_leaves_nothing_behind(tmp_path: Path) -> None:
+    others = children()
+    fresh = load(classes(write_classes(tmp_path)))
+    assert isinstance(fresh, Stream)
+
+    def slowly(example: Example) -> Any:
+        time.sleep(0.2)
+        return fresh.read(example)
+
+    source = replace(fresh, read=slowly, config=fresh.config.model_copy(update={"workers": 2}))
+    list(source.held_out())
+    pids = [os.getpid(), *(children() - others)]  # a terminal sends it to all
+    threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGINT) for pid in pids]).start()
+    with pytest.raises(KeyboardInterrupt):
+        epoch(source)
+    assert equal(epoch(source, seed=1), epoch(fresh, seed=1))
+    assert len(children() - others) == 2
+
+
+def test_workers_survive_an_interrupt_that_the_trainer_handles(tmp_path: Path) -> None:
+    others = children()
+    source = load(classes(write_classes(tmp_path), workers=2))
+    first = epoch(source)
+    workers = children() - others
+    for pid in workers:
+        os.kill(pid, signal.SIGINT)
+    assert equal(epoch(source), first)
+    assert children() - others == workers
+
+
+def test_an_epoch_that_lost_a_worker_fails_and_the_next_has_new_ones(tmp_path: Path) -> None:
+    others = children()
+    source = load(classes(write_classes(tmp_path), workers=2))
+    first = epoch(source)
+    os.kill(max(children() - others), signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="worker"):
+        epoch(source)
+    assert equal(epoch(source), first)
+    assert len(children() - others) == 2
+
+
+def test_workers_end_with_the_process_even_amid_an_epoch(tmp_path: Path) -> None:
+    program = f"""
+import multiprocessing, torch
+from search.data import DataConfig, load
+source = load(DataConfig(name="imagenet", root={str(write_classes(tmp_path))!r}, size=16, validation=0.25, workers=2))
+batches = source.batches(4, torch.Generator())
+next(batches)
+print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+raise SystemExit(3)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1]
+    )
+    assert ended.returncode == 3, ended.stderr
+    pids = [int(pid) for pid in ended.stdout.split()]
+    assert len(pids) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_images_can_be_trained_on_by_workers_that_an_evaluation_started(tmp_path: Path) -> None:
+    source = load(classes(write_classes(tmp_path), workers=1))
+    with torch.inference_mode():
+        list(source.held_out())
+    assert not any(tensor.is_inference() for batch in epoch(source) for tensor in batch)
 
 
 def test_an_epoch_takes_each_image_at_most_once(tmp_path: Path) -> None:
@@ -301,6 +476,60 @@ def test_an_error_of_a_worker_is_the_same_error_here(tmp_path: Path, workers: in
     Image.new("L", (9, 9)).save(write_segments(tmp_path) / "valannot" / "2.png")
     with pytest.raises(DataError, match=r"2\.png is \(9, 9\), but its image is \(24, 32\)"):
         list(load(segments(tmp_path, workers=workers)).held_out())
+
+
+def write_jpegs(root: Path, name: str) -> DataConfig:
+    """Write classes or grey faces whose images are JPEG files; the configuration shows them whole in evaluation."""
+    if name == "faces":
+        write_faces(root, [(file.replace("png", "jpg"), *row) for file, *row in rows_of_faces()])
+        return faces(root, size=24, pad=4, flip=True)
+    for file in write_classes(root).rglob("*.png"):
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    return classes(root, size=24, flip=True)
+
+
+def decoded_later(source: Source, workers: int = 0) -> Stream:
+    """Return a stream that decodes in batches, where the trainer's device is, as on a GPU; here on the CPU."""
+    assert isinstance(source, Stream)
+    return replace(source, config=source.config.model_copy(update={"decode": "cuda", "workers": workers}))
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+@pytest.mark.parametrize("name", ["imagenet", "faces"])
+def test_images_decoded_on_the_device_are_those_decoded_by_workers(tmp_path: Path, name: str) -> None:
+    source = load(write_jpegs(tmp_path, name))
+    later = decoded_later(source)
+    parts = [source.held_out(), epoch(source)], [later.held_out(), epoch(later)]
+    for expected, found in zip(*parts):
+        for (images, targets), (others, same) in zip(expected, found, strict=True):
+            assert (others.shape, others.dtype) == (images.shape, torch.float32)
+            assert torch.equal(targets, same)
+            # decoders may round otherwise; a crop, shift or mirroring of another seed would differ by far more
+            assert int((pixels(images) - pixels(others)).abs().max()) <= 3
+    assert equal(epoch(later), epoch(decoded_later(source, workers=2)))
+    assert not equal(epoch(later), epoch(later, seed=1))
+    whole, share = epoch(later, batch=8), epoch(later, batch=8, shard=(1, 2))
+    assert equal(share, [(images[1::2], targets[1::2]) for images, targets in whole])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_is_no_jpeg_is_named_where_jpegs_alone_can_be_decoded(tmp_path: Path, workers: int) -> None:
+    source = load(write_jpegs(tmp_path, "imagenet"))
+    for content in (b"", b"\x89PNG\r\n"):
+        for path, _ in source.train:
+            path.write_bytes(content)
+        with pytest.raises(DataError, match=r"\d\d\.jpg is no JPEG file, and data\.decode=cuda reads no other"):
+            epoch(decoded_later(source, workers))
+
+
+def test_decoding_on_a_gpu_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.decode=cuda was given.*needs.*CUDA GPU.* on cpu; set data\.decode=cpu"):
+        load(classes(write_classes(tmp_path / "classes"), decode="cuda"))
+    with pytest.raises(
+        DataError, match=r"decode=cuda was given for data\.name=segmentation_folder.*set data\.decode=cpu"
+    ):
+        load(segments(write_segments(tmp_path / "segments"), decode="cuda"), "cuda")
 
 
 def test_real_camvid_as_its_readme_counts_it(camvid: Path) -> None:
