@@ -17,6 +17,7 @@ from results.front import front
 from results.summary import summary
 from results.table import Format, write
 from results.views import front_table
+from search import backends
 from search.data import DataError, load
 from search.draws import listed_networks, random_networks, reference_point
 from search.engine import Engine
@@ -24,6 +25,7 @@ from search.environment import environment
 from search.journal import Journal
 from search.locks import held
 from search.networks import Image, SpaceNetworks
+from search.precision import native, slow
 from search.progress import Display
 from search.study import Study, StudyError, read_study
 from search.warmstart import check
@@ -103,6 +105,7 @@ def image_of(study: Study) -> Image:
 def show_candidates(study: Study, image: Image) -> None:
     """Print 20 random candidates, or all that are listed, with their costs, and which limits they exceed."""
     reference_point(study, image)
+    tell_precision(study.settled())
     networks = random_networks(study, image)
     if study.listed:
         drawn = listed_networks(study, image)
@@ -129,7 +132,9 @@ def search(study: Study, image: Image) -> None:
             known = len(journal.entries)
             if known:
                 console.print(f"{study.folder}: continuing after {known} candidates.")
-            engine = run(study, journal, image)
+            tell_precision(journal.study)
+            engine = run(journal, image)
+            tell_waiting(engine)
     except BlockingIOError:
         raise StudyError(f"{study.folder} is being run by another process; wait for it, or set name=NEW.") from None
     if not engine.finished:
@@ -144,17 +149,35 @@ def search(study: Study, image: Image) -> None:
     show_front(study)
 
 
-def run(study: Study, journal: Journal, image: Image) -> Engine:
-    """Let Ray work off what the journal lacks."""
+def run(journal: Journal, image: Image) -> Engine:
+    """Let the study's backend work off what the journal lacks."""
+    study = journal.study
     display = Display(console, study, journal.optuna.user_attrs["reference"], journal.entries.values())
-    engine = Engine(study, journal, SpaceNetworks(study.space, image), display.changed)
+    engine = Engine(journal, SpaceNetworks(study.space, image), display.changed)
     if engine.finished:
         return engine
-    from search import raytune
-
     with display:
-        raytune.run(engine, study.resources)
+        backends.run(engine)
     return engine
+
+
+def tell_precision(study: Study) -> None:
+    """Say in which precision a study trains, and if its device has to emulate that."""
+    precision, device = study.training.precision, study.resources.device
+    console.print(f"Training in {precision} on {'the GPU' if device == 'cuda' else 'the CPU'}.")
+    if slow(precision, device):
+        console.print(
+            f"This processor emulates {precision}, which is slow; a new study (name=NEW) with training.precision=auto "
+            f"takes {native(device)} here."
+        )
+
+
+def tell_waiting(engine: Engine) -> None:
+    """Say which share of their time trainers have waited for measurements, if it is worth mentioning."""
+    curves = [result for entry in engine.journal.entries.values() for result in entry.curve]
+    seconds, waited = sum(r.seconds for r in curves), sum(r.waited for r in curves)
+    if waited:
+        console.print(f"Trainers waited {waited / seconds:.1%} of their time for measurements.")
 
 
 def show_front(study: Study) -> None:

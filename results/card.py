@@ -66,7 +66,7 @@ def card(
     template = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True).from_string(
         resources.files("results").joinpath("card.md").read_text()
     )
-    epochs, data = run.study["training"].get("epochs"), run.study["data"].get("name")
+    training, data = run.study["training"], run.study["data"].get("name")
     return template.render(
         name=run.name,
         trial=number,
@@ -80,7 +80,8 @@ def card(
         images=trial["images"] if pd.notna(trial["images"]) else "the",
         accuracy=percent(found["converted"].accuracy, trial["images"]),
         test=percent(cast(float, trial["test"]), trial["test_images"]) if pd.notna(trial["test"]) else "",
-        trained=f"{epochs} epochs on {data}, seed {trial['seed']}, converted for scoring",
+        trained=f"{training.get('epochs')} epochs on {data} in {training['precision']}, seed {trial['seed']}, "
+        "converted for scoring",
         trained_accuracy=f"{found['trained'].accuracy:.2f}",
         agreement=[[title(name), *errors(verified)] for name, verified in found.items() if name != "trained"],
         batches=list(speeds),

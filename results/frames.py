@@ -11,6 +11,8 @@ import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from record.stored import upgraded
+
 
 class RunError(ValueError):
     """A run that cannot be read; the message says what to give."""
@@ -33,6 +35,7 @@ DTYPES = {
     "latency": "float64",
     "relative": "float64",
     "steady": "boolean",
+    "host_bound": "boolean",
     "device": "str",
     "macs": "Int64",
     "params": "Int64",
@@ -83,7 +86,7 @@ def read_run(run: str) -> Run:
     frozen = [t for t in study.get_trials(deepcopy=False) if t.state is not optuna.trial.TrialState.WAITING]
     return Run(
         name=study.study_name,
-        study=attributes["study"],
+        study=upgraded(attributes["study"]),
         objectives=attributes["objectives"],
         maximise=[d == optuna.study.StudyDirection.MAXIMIZE for d in study.directions],
         reference=attributes.get("reference", {}),
@@ -125,8 +128,9 @@ def trials_frame(trials: list[optuna.trial.FrozenTrial], attributes: Mapping[str
     full budget; else missing) and the number of validation images judged, test (accuracy on the test images, where the
     study asks for it) and their number; throughput with p10 and p90 (img/s; the second measurement where there is one),
     latency (ms a batch), relative (to the baseline, measured in turn), steady (its spread was within the study's
-    limit), device ("cpu" or the GPU that was measured); macs, params, and of listed networks the same in training;
-    epochs trained, seconds of training; start, end; seed; config, training_id, deploy_id; and `param.NAME` for each
+    limit), host_bound (a GPU waits for its host where operators are launched one by one), device ("cpu" or the GPU that
+    was measured); macs, params, and of listed networks the same in training; epochs trained, seconds of training;
+    start, end; seed; config, training_id, deploy_id; and `param.NAME` for each
     parameter of the space. `attributes` are the study's.
     """
     twice = {
@@ -162,6 +166,7 @@ def trial_row(trial: optuna.trial.FrozenTrial, epochs: int, twice: Mapping[str, 
         "latency": 1000 * throughput["batch"] / throughput["median"] if throughput else None,
         "relative": throughput.get("relative"),
         "steady": throughput.get("steady"),
+        "host_bound": throughput.get("host_bound"),
         "device": throughput.get("device", ""),
         **{name: record.get("costs", {}).get(name) for name in ("macs", "params", *BEFORE)},
         "epochs": len(curve),
@@ -174,9 +179,13 @@ def trial_row(trial: optuna.trial.FrozenTrial, epochs: int, twice: Mapping[str, 
 
 
 def epochs_frame(trials: list[optuna.trial.FrozenTrial]) -> pd.DataFrame:
-    """Return one row an epoch: trial, epoch, accuracy (percent, validation, unconverted), loss, seconds."""
+    """Return one row an epoch: trial, epoch, accuracy (percent, validation, unconverted), loss, seconds, waited.
+
+    `waited` is how many of the seconds passed in waiting for measurements; 0 in runs that did not record it.
+    """
     rows = [{"trial": t.number, **result} for t in trials for result in curve_of(t)]
-    return pd.DataFrame(rows, columns=["trial", "epoch", "accuracy", "loss", "seconds"])
+    frame = pd.DataFrame(rows, columns=["trial", "epoch", "accuracy", "loss", "seconds", "waited"])
+    return frame.fillna({"waited": 0.0})
 
 
 def curve_of(trial: optuna.trial.FrozenTrial) -> list[dict[str, Any]]:

@@ -13,5 +13,12 @@ def made_on(run: Run) -> str:
     hours = run.trials["seconds"].sum() / 3600
     return (
         f"Made {last['date'][:10]} at commit {(last['commit'] or 'unknown')[:12]} on {where} ({last['cores']} cores, "
-        f"{last['system']}), Python {last['python']}, {versions}; {hours:.2f} hours of training in all."
+        f"{last['system']}), Python {last['python']}, {versions}; {hours:.2f} hours of training in all, in "
+        f"{run.study['training']['precision']}{waiting(run)}."
     )
+
+
+def waiting(run: Run) -> str:
+    """Say which share of its time training has waited for measurements; empty if it never did."""
+    waited = run.epochs["waited"].sum()
+    return f", {waited / run.epochs['seconds'].sum():.1%} of them waiting for measurements" if waited else ""

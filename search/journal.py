@@ -13,6 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
+from record.stored import upgraded
 from search.candidate import Final
 from search.networks import Description
 from search.study import DIRECTIONS, Study, StudyError
@@ -43,6 +44,8 @@ class Entry:
     """Number of the trial of the same network, if that one answers for this."""
     retried: bool = False
     """Whether it ran out of memory once."""
+    note: str = ""
+    """What did not go as the study has it, in a sentence."""
     origin: str | None = None
     """The trial of an earlier run whose results these are."""
     throughput: Throughput | None = None
@@ -95,7 +98,8 @@ class Journal:
             if known
             else optuna.create_study(study_name=study.name, storage=storage, directions=directions)
         )
-        self.claim(study)
+        self.study = self.claim(study)
+        """The study as this run has it: with the precision that was settled when it began."""
         if not known:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -108,22 +112,30 @@ class Journal:
         for trial in self.optuna.get_trials(deepcopy=False):
             self.adopt(trial)
 
-    def claim(self, study: Study) -> None:
-        """Write the study's identity on first use, and compare it later; what is new since then was as by default."""
+    def claim(self, study: Study) -> Study:
+        """Write the study's identity on first use, and compare it later; what is new since then was as by default.
+
+        Returns:
+            The study, with the precision that this run has; one that leaves it to the processor takes the recorded.
+        """
         known = self.optuna.user_attrs.get("study")
-        identity = study.identity()
         if known is None:
-            self.optuna.set_user_attr("study", identity)
+            study = study.settled()
+            self.optuna.set_user_attr("study", study.identity())
             self.optuna.set_user_attr("objectives", list(study.objectives))
-            return
+            return study
+        known = upgraded(known)
         with contextlib.suppress(ValidationError):
             known = Study.model_validate(known).identity()
+        study = study.settled(known["training"]["precision"])
+        identity = study.identity()
         if known != identity:
             changed = ", ".join(differences(known, identity))
             raise StudyError(
                 f"{study.folder} belongs to another study: {changed}. Name this one anew with name=NEW, or "
                 "take the changes back to continue."
             )
+        return study
 
     def opened(self, reference: dict[str, float], environment: dict[str, Any]) -> None:
         """Note the hypervolume's reference point, unless one is fixed already, and where the study now runs."""
@@ -176,6 +188,11 @@ class Journal:
         """Note that a trial ran out of memory, and may try once more."""
         entry.retried = True
         entry.trial.set_user_attr("retried", True)
+
+    def remark(self, entry: Entry, note: str) -> None:
+        """Note what does not go as the study has it."""
+        entry.note = note
+        entry.trial.set_user_attr("note", note)
 
     def constrain(self, entry: Entry, excess: dict[str, float]) -> None:
         """Tell the sampler how far each limit is exceeded; at most 0 is feasible."""
@@ -272,6 +289,7 @@ def entry_of(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Entry | No
         reason=record.get("reason", ""),
         twin=record.get("twin"),
         retried=record.get("retried", False),
+        note=record.get("note", ""),
         origin=record.get("origin"),
         throughput=Throughput(**throughput) if throughput else None,
         confirmed=Throughput(**confirmed) if confirmed else None,

@@ -1,6 +1,7 @@
 """The study: what a YAML file and `key=value` overrides say, validated."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search.data import DataConfig
+from search.precision import Precision, native
 from search.throughput import MeasureConfig
 from search.training import Recipe
 from spaces.ablations import AblationSpace
@@ -92,6 +94,29 @@ class Resources(BaseModel):
     trains."""
     address: str | None = None
     """Address of a running Ray cluster; None starts Ray here."""
+    backend: Literal["ray", "local"] = "ray"
+    """Who runs the workers: Ray, on this machine or a cluster, or plain processes of this machine."""
+
+    @model_validator(mode="after")
+    def check_gpus(self) -> "Resources":
+        if self.gpus > 1:
+            raise ValueError(
+                f"resources.gpus={self.gpus:g}: a worker uses one GPU at most; for several a trial give it workers, "
+                f"such as resources.workers={math.ceil(self.gpus)} resources.gpus=1"
+            )
+        if 0 < self.gpus < 1 and self.workers > 1:
+            raise ValueError(
+                f"resources.gpus={self.gpus:g} with resources.workers={self.workers}: data-parallel workers need a GPU "
+                "each; use resources.gpus=1, or one worker"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def check_backend(self) -> "Resources":
+        wanted = [name for name in ("address", "measure_on") if getattr(self, name)]
+        if self.backend == "local" and wanted:
+            raise ValueError(f"resources.{wanted[0]} needs resources.backend=ray; local runs on this machine alone")
+        return self
 
     @property
     def device(self) -> str:
@@ -175,6 +200,15 @@ class Study(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def check_sync_bn(self) -> "Study":
+        if self.training.sync_bn and not (self.resources.gpus and self.resources.workers > 1):
+            raise ValueError(
+                "training.sync_bn=true is for several GPUs a trial, such as resources.workers=2 resources.gpus=1; "
+                "leave it false here"
+            )
+        return self
+
+    @model_validator(mode="after")
     def check_seeds(self) -> "Study":
         if self.seeds is None and isinstance(self.space, AblationSpace):
             raise ValueError("an ablation needs seeds, such as seeds: 3; fewer let nothing be concluded")
@@ -209,6 +243,13 @@ class Study(BaseModel):
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.runs) / self.name
+
+    def settled(self, precision: Precision | None = None) -> "Study":
+        """Return the study with a definite precision: its own, else `precision`, else that of its device here."""
+        if self.training.precision != "auto":
+            return self
+        found = precision or native(self.resources.device)
+        return self.model_copy(update={"training": self.training.model_copy(update={"precision": found})})
 
     def identity(self) -> dict[str, Any]:
         """Return what must stay the same for a run to be continued: all but budget, place and resources."""

@@ -8,6 +8,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pydantic import ValidationError
 
+from record.stored import upgraded
 from search.journal import Journal, entry_of
 from search.networks import Networks
 from search.samplers import Params
@@ -140,6 +141,6 @@ def read_earlier(run: str) -> tuple[Study, optuna.Study]:
             loaded = optuna.load_study(study_name=storage.get_all_studies()[0].study_name, storage=storage)
         else:
             raise StudyError(f"from_runs: {run} is not a run folder, since {path} does not exist.")
-        return Study.model_validate(loaded.user_attrs["study"]), loaded
+        return Study.model_validate(upgraded(loaded.user_attrs["study"])), loaded
     except (KeyError, IndexError, OSError, ImportError, ValidationError) as error:
         raise StudyError(f"from_runs: {run} cannot be read as a run: {error}") from None

@@ -26,11 +26,12 @@ def tiny(tmp_path: Path) -> Path:
           kernels: [[], [1, 3]]
           reductions: [1]
           head: 16
-        training: {{epochs: 4, batch: 25, bf16: false}}
+        training: {{epochs: 4, batch: 25, precision: float32}}
         trials: 5
         sampler: random
         halving: {{first_rung: 1, factor: 2}}
         measure: {{batch: 8, seconds: 0.02, confirm: false}}
+        resources: {{backend: local}}
         """
     )
     return path
@@ -57,8 +58,9 @@ def ablation(tmp_path: Path) -> Path:
             A) before conversion: before_conversion
             B) w/o Local: without_local
         seeds: 3
-        training: {{epochs: 2, batch: 25, bf16: false, learning_rate: 0.05}}
+        training: {{epochs: 2, batch: 25, precision: float32, learning_rate: 0.05}}
         measure: {{batch: 8, seconds: 0.02, confirm: false}}
+        resources: {{backend: local}}
         """
     )
     return path

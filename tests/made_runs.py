@@ -16,7 +16,7 @@ SPACE = CifarMLPSpace(channels=((8, 16), (16, 32), (32, 64)), groups=(1, 2, 4), 
 STUDY: dict[str, Any] = {
     "name": "made",
     "data": {"name": "cifar10"},
-    "training": {"epochs": 9},
+    "training": {"epochs": 9, "precision": "float32"},
     "measure": {"batch": 64, "dtype": "float32"},
     "seed": 0,
 }
@@ -129,4 +129,4 @@ def mixed_run(count: int, epochs: int = 9) -> Run:
     """Return a run of so many trials with every outcome among them, as a halving leaves them."""
     shares = {"complete": 0.35, "stopped": 0.59, "failed": 0.02, "running": 0.01, "paused": 0.02, "infeasible": 0.01}
     outcomes = np.random.default_rng(1).choice(list(shares), count, p=list(shares.values()))
-    return made_run(outcomes.tolist(), training={"epochs": epochs})
+    return made_run(outcomes.tolist(), training={"epochs": epochs, "precision": "float32"})

@@ -62,7 +62,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
               head: 16
               stages: [{{channels: 8, blocks: 1, block: {{kind: repmlp, partition: 4, groups: 2, kernels: [1, 3]}}}}]
         seeds: 1
-        training: {{epochs: 2, batch: 25, bf16: false, learning_rate: 0.05}}
+        training: {{epochs: 2, batch: 25, precision: float32, learning_rate: 0.05}}
         measure: {{batch: 8, seconds: 0.02, confirm: false}}
         """
     )
