@@ -19,7 +19,7 @@ from results.pick import LIMITS, ORDER
 from results.quantities import points, quantities
 from results.summary import summary
 
-COLUMNS = ("outcome", "reason", "steady", "throughput_p10", "throughput_p90", "epochs")
+COLUMNS = ("outcome", "reason", "steady", "host_bound", "throughput_p10", "throughput_p90", "epochs")
 """Of the frame of trials, in the page beside the quantities."""
 DIGITS = {"latency": 6, "relative": 4, "seconds": 1, "low": 2, "high": 2, "throughput_p10": 1, "throughput_p90": 1}
 """Decimal places of what only is shown; objectives and limits are compared, and kept as they are."""

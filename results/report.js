@@ -142,7 +142,7 @@ function showTrial(t) {
   const spread = known(t.throughput_p10) ? ` (p10-p90 ${number(t.throughput_p10)}-${number(t.throughput_p90)})` : "";
   const facts = [["outcome", t.reason ? `${t.outcome}: ${t.reason}` : t.outcome], ...costs(t)];
   if (t.low !== null) facts.splice(2, 0, ["95 % interval", `${number(t.low)} to ${number(t.high)} %`]);
-  for (const fact of facts) if (fact[1].endsWith("img/s")) fact[1] += spread + (t.steady === false ? "!" : "");
+  for (const fact of facts) if (fact[1].endsWith("img/s")) fact[1] += spread + (t.steady === false ? "!" : "") + (t.host_bound ? "h" : "");
   at("costs").replaceChildren(...facts.flatMap((pair) => pair.map((text, i) => element(i ? "dd" : "dt", text))));
   at("stages").replaceChildren(...t.text.split(" | ").map((text) => element("li", text)));
   const lines = [`python analyze.py pick ${data.source} --trial ${t.trial}`, `python run_search.py ${data.pick}`];

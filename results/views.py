@@ -15,19 +15,18 @@ def front_table(run: Run) -> pd.DataFrame:
 def table(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that are shown of some trials; FLOPs are the paper's, multiply-accumulates.
 
-    A spread above the study's limit is marked with "!".
+    A spread above the study's limit is marked with "!", and with "h" a network whose operators the host of a GPU
+    launches more slowly than they run, so that its speed holds for replays of a CUDA graph alone.
     """
     rows = trials.reset_index()
-    unsteady = rows["steady"].eq(False).fillna(False)
+    unsteady, host = rows["steady"].eq(False).fillna(False), rows["host_bound"].fillna(False)
+    spreads = zip(rows["throughput_p10"], rows["throughput_p90"], unsteady, host, strict=True)
     return pd.DataFrame(
         {
             "trial": rows["trial"],
             "accuracy": rows["accuracy"],
             "img/s": rows["throughput"].round().astype("Int64"),
-            "p10-p90": [
-                spread(low, high) + ("!" if flagged else "")
-                for low, high, flagged in zip(rows["throughput_p10"], rows["throughput_p90"], unsteady, strict=True)
-            ],
+            "p10-p90": [spread(low, high) + "!" * bool(u) + "h" * bool(h) for low, high, u, h in spreads],
             "x base": rows["relative"].round(2),
             "params": rows["params"].astype("Int64"),
             "FLOPs (M)": rows["macs"] / 1e6,

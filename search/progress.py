@@ -105,5 +105,5 @@ class Display:
             f"{entry.throughput.median:,.0f}" if entry.throughput else "",
             f"{entry.costs['params']:,}",
             f"{entry.costs['macs'] / 1e6:.2f}",
-            entry.reason,
+            entry.reason or entry.note,
         ]

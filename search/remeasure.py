@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from repmlp import build, config_from_dict
 from search.costs import input_shape
 from search.locks import DeviceLock
@@ -25,5 +23,5 @@ def remeasured(study: Study, config: Mapping[str, Any], device: str) -> Throughp
     channels, *size = input_shape(network)
     image = channels, (size[0], size[1]), network.classes
     baseline = config_from_dict(SpaceNetworks(study.space, image).baseline())
-    with torch.inference_mode(), DeviceLock(device).alone():
-        return measure(build(network, True), input_shape(network), study.measure, device, build(baseline, True))
+    alone = DeviceLock(device).alone
+    return measure(build(network, True), input_shape(network), study.measure, device, build(baseline, True), alone)

@@ -1,14 +1,16 @@
 """Throughput of one network in several runtimes, in turn."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
 from search.locks import DeviceLock
+from search.switches import switches
+from search.throughput import timer
 
 ROUNDS = 10
 
@@ -24,16 +26,15 @@ def side_by_side(
         seconds: for each network.
         threads: CPU threads of torch; other runtimes keep their own.
     """
-    timers = {
-        name: Timer("run(images)", globals={"run": run, "images": images}, num_threads=threads)
-        for name, run in networks.items()
-    }
-    with torch.inference_mode(), DeviceLock("cpu").alone():
-        calls = {name: max(1, int(seconds / ROUNDS / timer.timeit(2).median)) for name, timer in timers.items()}
+    timers = {name: timer(partial(run, images), "cpu") for name, run in networks.items()}
+    with torch.inference_mode(), switches(tf32=False, threads=threads), DeviceLock("cpu").alone():
+        for each in timers.values():
+            each.timeit(2)
+        calls = {name: max(1, int(seconds / ROUNDS / (each.timeit(2) / 2))) for name, each in timers.items()}
         times: dict[str, list[float]] = {name: [] for name in networks}
         for _ in range(ROUNDS):
-            for name, timer in timers.items():
-                times[name].append(timer.timeit(calls[name]).median)
+            for name, each in timers.items():
+                times[name].append(each.timeit(calls[name]) / calls[name])
     found = {}
     for name, of_network in times.items():
         p10, median, p90 = np.percentile(len(images) / np.array(of_network), [10, 50, 90])

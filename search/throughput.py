@@ -1,21 +1,30 @@
-"""Throughput of a converted network beside a reference network, by torch.utils.benchmark."""
+"""Throughput of a converted network beside a reference network."""
 
 import contextlib
-import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
+from timeit import Timer
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # on import, it reports a missing CUDA
-from torch.utils.benchmark import Timer  # noqa: E402
+from search.switches import switches
 
 REPEATS = 3
 """How often a measurement is tried until it is steady."""
+HOST_BOUND = 1.2
+"""A network whose operators take so many times as long when they are launched one by one is held up by the host."""
+
+
+class MeasureError(RuntimeError):
+    """A network that cannot be measured as the study wants."""
 
 
 class MeasureConfig(BaseModel):
@@ -30,7 +39,12 @@ class MeasureConfig(BaseModel):
     channels_last: bool = False
     """Images and weights are laid out with channels last."""
     compiled: bool = False
-    """Through torch.compile, which first takes up to a minute a network."""
+    """Through torch.compile, which first takes up to a minute a network; one that it cannot take whole fails."""
+    tf32: bool = False
+    """On a GPU, float32 products and convolutions may use TF32: faster, with 10 bits of mantissa."""
+    graph: bool = True
+    """On a GPU, the network's operators are replayed as one CUDA graph, so that the network is measured, and not how
+    fast Python launches it; false launches them one by one."""
     seconds: float = Field(default=0.5, gt=0)
     """Time spent measuring a network, warm-up apart; as much is spent on the reference network beside it."""
     spread: float = Field(default=0.2, gt=0)
@@ -53,6 +67,11 @@ class Throughput:
     threads: int
     channels_last: bool = False
     compiled: bool = False
+    tf32: bool = False
+    graph: bool = False
+    """Whether replays of a CUDA graph were timed."""
+    host_bound: bool | None = None
+    """Whether the same operators, launched one by one, take over 1.2 times as long; None where no graph was timed."""
     relative: float | None = None
     """Median ratio to the reference network's throughput, sample by sample in turn."""
     relative_p10: float | None = None
@@ -81,11 +100,13 @@ def measure(
     config: MeasureConfig,
     device: str,
     reference: nn.Module | None = None,
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Throughput:
     """Time forward passes of `model`, already converted, in turn with those of `reference`.
 
     At least ten timed samples follow an uncounted warm-up; the median resists a passing disturbance, which the spread
-    from p10 to p90 shows. The ratio of the two, sample by sample, resists a lasting one too.
+    from p10 to p90 shows. The ratio of the two, sample by sample, resists a lasting one too. Every switch of PyTorch
+    that matters is set, and restored in the end, so that it does not count what the process did before.
 
     Args:
         model: a converted network; it is moved to the dtype, layout and device of the measurement.
@@ -93,34 +114,115 @@ def measure(
         config: the conditions.
         device: "cpu" or "cuda".
         reference: another one, for the same images.
+        alone: makes the context in which nobody else uses the device. Compilation, warm-up and whatever they allocate
+            come before.
+
+    Raises:
+        MeasureError: if a network cannot be compiled whole, or its operators cannot be captured as a CUDA graph.
     """
     images = torch.randn(config.batch, *shape, device=device, dtype=getattr(torch, config.dtype))
     if config.channels_last:
         images = images.to(memory_format=torch.channels_last)
-    timers = [timer(network, images, config) for network in (model, reference) if network is not None]
+    networks = [network for network in (model, reference) if network is not None]
+    graph = config.graph and device.startswith("cuda")
     found: list[Throughput] = []
-    with torch.inference_mode():
-        calls = [max(1, int(config.seconds / 20 / t.timeit(2).median)) for t in timers]
-        while len(found) < REPEATS and not (found and found[-1].spread <= config.spread):
-            found.append(sampled(timers, calls, config, device))
-    best = min(found, key=lambda f: f.spread)
-    return replace(best, repeats=len(found), steady=best.spread <= config.spread, clocks=clocks(device))
+    with torch.inference_mode(), switches(config.tf32, config.threads):
+        passes = forward_passes(networks, images, config)
+        runs = [captured(run) for run in passes] if graph else passes
+        timers = [timer(run, device) for run in runs]
+        with alone():
+            calls = [max(1, int(config.seconds / 20 / (t.timeit(2) / 2))) for t in timers]
+            while len(found) < REPEATS and not (found and found[-1].spread <= config.spread):
+                found.append(sampled(timers, calls, config, device))
+            best = min(found, key=lambda f: f.spread)
+            launched = timer(passes[0], device).timeit(10) / 10 if graph else None
+            state = clocks(device)
+    return replace(
+        best,
+        repeats=len(found),
+        steady=best.spread <= config.spread,
+        clocks=state,
+        graph=graph,
+        host_bound=None if launched is None else launched * best.median > HOST_BOUND * config.batch,
+    )
 
 
-def timer(model: nn.Module, images: torch.Tensor, config: MeasureConfig) -> Timer:
-    """Return a timer of a forward pass."""
-    model = model.to(device=images.device, dtype=images.dtype).eval()
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    run = torch.compile(model) if config.compiled else model
-    return Timer("model(images)", globals={"model": run, "images": images}, num_threads=config.threads)
+def forward_passes(networks: list[nn.Module], images: Tensor, config: MeasureConfig) -> list[Callable[[], object]]:
+    """Return each network's forward pass on `images`, compiled if so configured, and run twice.
+
+    Dynamo forgets what it compiled before: beyond eight networks of a process it would silently compile no more.
+
+    Raises:
+        MeasureError: if one is not compiled whole.
+    """
+    if config.compiled:
+        torch._dynamo.reset()
+    passes: list[Callable[[], object]] = []
+    for network in networks:
+        network = network.to(device=images.device, dtype=images.dtype).eval()
+        if config.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        run = whole(network, images) if config.compiled else network
+        passes.append(partial(run, images))
+        for _ in range(2):
+            passes[-1]()
+    return passes
+
+
+def whole(network: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
+    """Return the compiled network.
+
+    Raises:
+        MeasureError: if it is not compiled, or not in one piece.
+    """
+    from torch._dynamo.utils import counters
+
+    before = counters["stats"]["unique_graphs"]
+    run = torch.compile(network, fullgraph=True, dynamic=False)
+    try:
+        run(images)
+    except Exception as error:  # whatever Dynamo, Inductor or a C++ compiler has to say
+        raise MeasureError(
+            f"measure.compiled=true: torch.compile fails: {str(error).strip().splitlines()[0]}"
+        ) from error
+    if counters["stats"]["unique_graphs"] == before:
+        raise MeasureError("measure.compiled=true: torch.compile left the network as it was; set it to false.")
+    return run
+
+
+def captured(run: Callable[[], object]) -> Callable[[], object]:
+    """Return the replay of a forward pass, already warm, as one CUDA graph.
+
+    Raises:
+        MeasureError: if it cannot be captured.
+    """
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            run()
+    except RuntimeError as error:
+        raise MeasureError(
+            f"the network cannot be captured as a CUDA graph: {str(error).splitlines()[0]}; use measure.graph=false."
+        ) from error
+    graph.replay()
+    return graph.replay
+
+
+def timer(run: Callable[[], object], device: str) -> Timer:
+    """Return a timer of calls, in seconds, whose clock waits for the device."""
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return Timer(run, timer=clock if device.startswith("cuda") else time.perf_counter)
 
 
 def sampled(timers: list[Timer], calls: list[int], config: MeasureConfig, device: str) -> Throughput:
     """Time all in turn, as often as the first one's time allows."""
     times: list[list[float]] = []
     while len(times) < 10 or sum(t[0] for t in times) * calls[0] < config.seconds:
-        times.append([t.timeit(n).median for t, n in zip(timers, calls, strict=True)])
+        times.append([t.timeit(n) / n for t, n in zip(timers, calls, strict=True)])
     seconds = np.array(times)
     p10, median, p90 = percentiles(config.batch / seconds[:, 0])
     low, ratio, high = percentiles(seconds[:, 1] / seconds[:, 0]) if len(timers) > 1 else (None, None, None)
@@ -135,6 +237,7 @@ def sampled(timers: list[Timer], calls: list[int], config: MeasureConfig, device
         threads=config.threads,
         channels_last=config.channels_last,
         compiled=config.compiled,
+        tf32=config.tf32,
         relative=ratio,
         relative_p10=low,
         relative_p90=high,
