@@ -66,7 +66,7 @@ def conv_to_fc(kernel: Tensor, size: Size) -> Tensor:
     h, w = size
     extended = centred(kernel, (2 * h - 1, 2 * w - 1))
     windows = [extended[:, :, y : y + h, x : x + w] for y in reversed(range(h)) for x in reversed(range(w))]
-    return torch.stack(windows, dim=1).view(kernel.shape[0] * h * w, -1)
+    return torch.stack(windows, dim=1).reshape(kernel.shape[0] * h * w, -1)
 
 
 def centred(kernel: Tensor, size: Size) -> Tensor:

@@ -1,7 +1,11 @@
 """One candidate on its worker: measured, trained rung by rung, converted and proved equal. Needs no Ray, no Optuna."""
 
+import copy
+import gc
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +16,17 @@ from repmlp import build, config_from_dict, convert
 from search.costs import input_shape
 from search.data import DataConfig, Shard
 from search.locks import DeviceLock
-from search.throughput import MeasureConfig, Throughput, measure
+from search.throughput import MeasureConfig, MeasureError, Throughput, measure
 from search.training import DivergedError, EpochResult, Recipe, Trainer
 
 TOLERANCE = 1e-5
-"""Largest difference between converted and trained outputs, relative to the largest output, in float32."""
+"""Largest difference between converted and trained outputs, relative to the largest output."""
 
 UNSAVED = 60.0
 """Seconds of training after which an epoch ends with a checkpoint, if no rung does."""
+
+CONTEXT = 0.5 * 2**30
+"""Bytes of a GPU that a process takes before its first tensor."""
 
 
 class ConversionError(RuntimeError):
@@ -87,6 +94,8 @@ class Report:
     failure: str | None = None
     out_of_memory: bool = False
     """Whether the failure was that the GPU's memory, or the trial's share of it, was used up."""
+    note: str = ""
+    """What does not go as the study has it, in a sentence."""
 
     @property
     def last(self) -> bool:
@@ -103,7 +112,6 @@ class Candidate:
 
     def __init__(self, job: Job, shard: Shard = (0, 1)) -> None:
         self.job, self.shard = job, shard
-        self.lock = DeviceLock(job.device)
         self.unmeasured = job.measure
         self.trainer: Trainer | None = None
         self.unsaved = 0.0
@@ -116,18 +124,26 @@ class Candidate:
 
     def advance(self) -> Report:
         """Measure, or train one epoch; a diverged run ends with its reason."""
+        measuring = self.unmeasured is not None
         try:
             if self.unmeasured is not None:
                 return Report(throughput=self.measured(self.unmeasured))
             return self.train()
-        except (DivergedError, ConversionError) as error:
+        except (DivergedError, ConversionError, MeasureError) as error:
             return Report(failure=f"{type(error).__name__.removesuffix('Error')}: {error}")
         except torch.OutOfMemoryError as error:
-            self.trainer = None
-            torch.cuda.empty_cache()
-            share = f"its {self.job.gpus:g} of a GPU" if self.job.gpus < 1 else "its GPU"
-            reason = f"out of memory on {share}: {str(error).partition('. ')[0]}; lower training.batch"
-            return Report(failure=reason, out_of_memory=True)
+            full = str(error).partition(". ")[0]
+        return self.out_of_memory(full, measuring)  # here nothing holds the error, whose traceback holds tensors
+
+    def out_of_memory(self, full: str, measuring: bool) -> Report:
+        """Give all memory back, and say what was tried."""
+        self.trainer = None
+        gc.collect()  # networks and their optimizers hold circles
+        torch.cuda.empty_cache()
+        share = f"its {self.job.gpus:g} of a GPU" if 0 < self.job.gpus < 1 else "its GPU"
+        lower = "measure.batch" if measuring else "training.batch"
+        when = " while measuring" if measuring else ""
+        return Report(failure=f"out of memory on {share}{when}: {full}; lower {lower}", out_of_memory=True)
 
     def measured(self, config: MeasureConfig) -> Throughput:
         """Measure the converted network, alone on its device; fresh weights run as fast as trained ones."""
@@ -136,55 +152,69 @@ class Candidate:
         model, reference = build(network, deploy=True), None
         if self.job.reference is not None:
             reference = build(config_from_dict(self.job.reference), deploy=True)
-        with self.lock.alone():
-            return measure(model, input_shape(network), config, self.job.device, reference)
+        self.keep_share()
+        return measure(model, input_shape(network), config, self.job.device, reference, self.lock.alone)
 
     def train(self) -> Report:
-        """Train one epoch; after the last, convert, compare and evaluate."""
-        if self.trainer is None:
-            self.trainer = self.started()
-        trainer, job = self.trainer, self.job
-        result = trainer.train_epoch()
-        if self.shard[0] > 0:
-            return Report(epoch=result)
-        if result.epoch == job.recipe.epochs:
-            return Report(epoch=result, final=self.finish(trainer))
-        self.unsaved += result.seconds
-        if result.epoch in job.rungs or self.unsaved > UNSAVED:
-            trainer.save(self.checkpoint)
-            self.unsaved = 0.0
-        return Report(epoch=result)
+        """Train one epoch; after the last, convert, compare and evaluate.
+
+        All of it, from building the network to saving it, is work beside which nothing should be measured. In a group
+        only the first worker takes the device lock: while it waits for a measurement, the others wait for it.
+        """
+        with self.lock.shared() if self.shard[0] == 0 else nullcontext():
+            if self.trainer is None:
+                self.trainer = self.started()
+            trainer, job = self.trainer, self.job
+            result = trainer.train_epoch()
+            if self.shard[0] > 0:
+                return Report(epoch=result)
+            if result.epoch == job.recipe.epochs:
+                return Report(epoch=result, final=self.finish(trainer), note=trainer.note)
+            self.unsaved += result.seconds
+            if result.epoch in job.rungs or self.unsaved > UNSAVED:
+                trainer.save(self.checkpoint)
+                self.unsaved = 0.0
+            return Report(epoch=result, note=trainer.note)
 
     def started(self) -> Trainer:
         """Return a new trainer, or the one that the checkpoint holds."""
         job = self.job
         torch.set_num_threads(job.threads)
-        if 0 < job.gpus < 1:  # a trial that takes more than its share fails alone, not its neighbours
-            torch.cuda.set_per_process_memory_fraction(job.gpus)
-        torch.backends.cudnn.allow_tf32 = False  # converted and trained logits are compared in true float32
+        self.keep_share()
         config = config_from_dict(job.config)
-        trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.shared, self.shard)
+        trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.give_way, self.shard)
         if self.checkpoint.exists():
             trainer.restore(self.checkpoint)
         return trainer
 
+    def keep_share(self) -> None:
+        """Let a trial that takes more than its share of a GPU fail alone, and not its neighbours."""
+        if self.job.gpus:
+            total = torch.cuda.get_device_properties(self.job.device).total_memory
+            apart = CONTEXT / total if self.job.gpus < 1 else 0
+            torch.cuda.set_per_process_memory_fraction(max(0.01, self.job.gpus - apart))
+
     def finish(self, trainer: Trainer) -> Final:
-        """Convert, check equality on the validation split, evaluate, test if asked, and keep the trained weights.
+        """Keep the trained weights, convert, check equality on the validation split, evaluate, and test if asked.
 
         Raises:
-            ConversionError: if the logits differ by more than `TOLERANCE`.
+            ConversionError: if the outputs differ by more than `TOLERANCE`.
         """
-        converted = convert(trainer.model)
-        meter, error = trainer.compare(converted)
-        if not error <= TOLERANCE:
-            raise ConversionError(
-                f"converted and trained outputs differ by {error:.1e} of the largest; at most {TOLERANCE}."
-            )
         path = Path(self.job.folder) / "weights" / f"{self.job.number}.safetensors"
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
-        save_file(trainer.model.state_dict(), part)
+        save_file({name: value.contiguous() for name, value in trainer.model.state_dict().items()}, part)
         part.replace(path)
+        converted = convert(trainer.model)
+        meter, error = trainer.compare(converted)
+        if not error <= TOLERANCE:  # perhaps only by the algorithms of float32, which differ from layer to layer
+            exact = copy.deepcopy(trainer.model).double(), copy.deepcopy(converted).double()
+            error = trainer.distance(*exact, dtype=torch.double)
+        if not error <= TOLERANCE:
+            raise ConversionError(
+                f"converted and trained outputs differ by {error:.1e} of the largest; at most {TOLERANCE}. The trained "
+                f"weights are in {path}."
+            )
         scores = meter.compute()
         accuracy = scores.pop("accuracy")
         final = Final(accuracy, conversion_error=error, details=scores, images=meter.judged())
@@ -193,16 +223,15 @@ class Candidate:
         tested = trainer.judge(converted, trainer.data.test())
         return replace(final, test=tested.compute(), test_images=tested.judged())
 
+    @cached_property
+    def lock(self) -> DeviceLock:
+        """That of the device of this process."""
+        return DeviceLock(self.job.device)
+
     @property
     def checkpoint(self) -> Path:
         """Where the task's checkpoint is."""
         return checkpoint_path(Path(self.job.folder), self.job.number)
-
-
-def measured(job: Job) -> Throughput:
-    """Return the throughput of a job's network."""
-    assert job.measure is not None
-    return Candidate(job).measured(job.measure)
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:

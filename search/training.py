@@ -2,16 +2,18 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.distributed import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
@@ -19,6 +21,9 @@ from repmlp import build
 from repmlp.networks import NetworkConfig
 from repmlp.penalty import distance_penalty
 from search.data import Batch, DataConfig, Shard, Source, TaskName, load
+from search.graphed import GraphedStep
+from search.precision import Precision, settled
+from search.switches import switches
 from search.tasks import Classification, Meter, Recognition, Scores, Segmentation, Task
 
 
@@ -58,8 +63,29 @@ class Recipe(BaseModel):
     """s of AM-Softmax."""
     fc3_penalty: float = Field(default=0, ge=0)
     """Factor of `repmlp.penalty.distance_penalty`, which drives far weights of the merged FC3 to zero."""
-    bf16: bool = True
-    """Mixed precision: bfloat16 products, float32 weights."""
+    precision: Precision = "auto"
+    """Of products; weights stay float32. auto takes bfloat16 where the device multiplies it in hardware, float16, with
+    a scaled loss, on GPUs before Ampere, else float32; a study settles it when it begins, and keeps it."""
+    channels_last: bool | None = None
+    """Layout of maps and convolutions in training; null takes channels last on a CPU, where small networks train up to
+    1.3 times as fast so, and PyTorch's default on a GPU."""
+    graph: Literal["auto", "off"] = "off"
+    """auto replays a training step as one CUDA graph where it can be captured. Not verified on a GPU yet."""
+    compiled: bool = False
+    """Through torch.compile, which first takes up to minutes a network."""
+    sync_bn: bool = False
+    """With several GPUs a trial, BN's statistics are those of the whole batch, at two collectives a BN and step."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_bf16(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "bf16" in values:
+            fitting = "bfloat16" if values["bf16"] else "float32"
+            raise ValueError(
+                f"training.bf16={values['bf16']} is now training.precision; write precision: {fitting}, or auto, which "
+                "takes bfloat16 where the processor has it"
+            )
+        return values
 
     def share_of_rate(self, done: float) -> float:
         """Return the share of the peak rate after the share `done` of all steps."""
@@ -84,10 +110,12 @@ class EpochResult:
     """Training and evaluation."""
     details: dict[str, float] = field(default_factory=dict)
     """Other scores of the task, percent."""
+    waited: float = 0.0
+    """How many of these seconds passed in waiting for measurements on the same device."""
 
 
 class Trainer:
-    """Trains one network; the same seed on the same machine gives the same weights.
+    """Trains one network; on a CPU the same seed on the same machine gives the same weights.
 
     Order and augmentation of epoch e are drawn from (seed, e), so a run resumed from `checkpoint` equals the
     uninterrupted one, bit for bit on CPU in float32.
@@ -98,7 +126,7 @@ class Trainer:
         recipe: how it is trained.
         seed: of the initial weights, order and augmentation.
         device: "cpu" or "cuda".
-        during_batch: makes the context of each batch, such as a device lock.
+        between: called between batches; returns the seconds that it waited for others, such as measurements.
         shard: rank and number of data-parallel workers, whose process group is ready.
 
     Raises:
@@ -113,41 +141,39 @@ class Trainer:
         recipe: Recipe,
         seed: int,
         device: str = "cpu",
-        during_batch: Callable[[], AbstractContextManager[None]] = nullcontext,
+        between: Callable[[], float] = lambda: 0.0,
         shard: Shard = (0, 1),
     ) -> None:
         self.recipe, self.seed, self.device, self.shard = recipe, seed, device, shard
+        self.precision = settled(recipe.precision, device)
         self.data = load(data, device)
         self.steps = len(self.data) // recipe.batch
         if self.steps == 0:
             raise ValueError(f"training.batch={recipe.batch} exceeds the {len(self.data)} training images.")
         if recipe.batch % shard[1]:
             raise ValueError(f"training.batch={recipe.batch} cannot be shared by {shard[1]} workers evenly.")
-        self.during_batch = during_batch
+        self.between = between
+        self.waited = 0.0
+        """Seconds that this epoch waited for others."""
         self.curve: list[EpochResult] = []
+        self.note = ""
+        """What does not go as the recipe has it, in a sentence."""
+        last = device == "cpu" if recipe.channels_last is None else recipe.channels_last
+        self.layout = torch.channels_last if last else torch.contiguous_format
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = build(config).to(device)
+            self.model = build(config).to(device).to(memory_format=self.layout)
             self.task = make_task(data.task, self.data, config.classes, recipe).to(device)
-        objective = Objective(self.model, self.task, recipe.fc3_penalty)
-        self.objective = parallel(objective, device) if shard[1] > 1 else objective
+        objective: nn.Module = Objective(self.model, self.task, recipe.fc3_penalty)
         parameters = list(objective.parameters())
-        matrices = [p for p in parameters if p.dim() > 1]
-        others = [p for p in parameters if p.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(groups, lr=recipe.learning_rate)
-            if recipe.optimizer == "adamw"
-            else torch.optim.SGD(
-                groups,
-                lr=recipe.learning_rate,
-                momentum=recipe.momentum,
-                nesterov=recipe.nesterov and recipe.momentum > 0,
-            )
-        )
+        if recipe.compiled:
+            torch._dynamo.reset()
+            objective.compile(dynamic=False, fullgraph=True)
+        self.objective = parallel(objective, recipe.sync_bn) if shard[1] > 1 else objective
+        self.scaler = torch.amp.GradScaler(device, enabled=self.precision == "float16")
+        graphs = recipe.graph == "auto" and device != "cpu" and shard[1] == 1 and not self.scaler.is_enabled()
+        self.optimizer = make_optimizer(recipe, parameters, graphs)
+        self.graphed = GraphedStep(self.forward_backward, self.optimizer, objective) if graphs else None
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of training step `step`, counted from 0 over all epochs."""
@@ -169,12 +195,14 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         self.model.train()
         total = torch.zeros((), device=self.device)
-        with torch.random.fork_rng(devices=None if self.device == "cuda" else []):
+        self.waited = 0.0
+        devices = [] if self.device == "cpu" else [torch.cuda.current_device()]
+        with torch.random.fork_rng(devices=devices), uncounted(self.model, self.steps):
             torch.manual_seed(seed + self.shard[0])  # of dropout and mixup
             batches = self.data.batches(self.recipe.batch, generator, self.shard)
             for index, (images, targets) in enumerate(batches, start=epoch * self.steps):
-                with self.during_batch():
-                    total += self.step(images, targets, self.learning_rate(index))
+                total += self.step(images, targets, self.learning_rate(index))
+                self.waited += self.between()
         if self.shard[1] > 1:
             all_reduce(total)
         loss = float(total) / self.steps / self.shard[1]
@@ -182,22 +210,34 @@ class Trainer:
             raise DivergedError(f"the training loss became {loss} in epoch {epoch + 1}; try a lower learning rate.")
         scores = self.evaluate(self.model) if self.shard[0] == 0 else {"accuracy": math.nan}
         accuracy = scores.pop("accuracy")
-        self.curve.append(EpochResult(epoch + 1, accuracy, loss, time.perf_counter() - start, scores))
+        self.curve.append(EpochResult(epoch + 1, accuracy, loss, time.perf_counter() - start, scores, self.waited))
         return self.curve[-1]
 
     def step(self, images: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
         """Take one step and return the loss, detached."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         if self.recipe.mixup:
             images, targets = v2.MixUp(alpha=self.recipe.mixup, num_classes=self.data.classes)(images, targets)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bf16):
-            loss, objective = self.objective(images, targets)
+        images = images.contiguous(memory_format=self.layout)
+        if self.graphed is not None and not self.graphed.refused:
+            loss = self.graphed(images, targets, learning_rate)
+            self.note = self.graphed.refused
+            return loss
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
         self.optimizer.zero_grad()
-        objective.backward()
+        return self.forward_backward(images, targets)
+
+    def forward_backward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch, detached, after a step against its gradient; gradients are none before."""
+        dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
+        with torch.autocast(self.device, dtype, enabled=self.precision != "float32"):
+            loss, objective = self.objective(images, targets)
+        self.scaler.scale(objective).backward()
         if self.recipe.clip is not None:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return loss.detach()
 
     def evaluate(self, model: nn.Module) -> Scores:
@@ -214,31 +254,52 @@ class Trainer:
     def compare(self, converted: nn.Module) -> tuple[Meter, float]:
         """Return a meter of a converted network's outputs, and how far these are from the trained one's.
 
-        The distance is the largest difference on the validation split, relative to the largest output.
+        The distance is the largest difference on the validation split, relative to the largest output, in float32
+        without TF32; 0 if all outputs are 0.
         """
         meter = self.task.meter()
-        difference, largest = 0.0, 0.0
-        for (trained, outputs), targets in self.outputs(self.data.held_out(), self.model, converted):
-            meter.update(outputs, targets)
-            difference = max(difference, float((trained - outputs).abs().max()))
-            largest = max(largest, float(trained.abs().max()))
-        return meter, difference / largest
+        with switches(tf32=False):
+            return meter, self.distance(self.model, converted, meter)
 
-    def outputs(self, batches: Iterator[Batch], *models: nn.Module) -> Iterator[tuple[list[Tensor], Tensor]]:
+    def distance(
+        self, trained: nn.Module, converted: nn.Module, meter: Meter | None = None, dtype: torch.dtype | None = None
+    ) -> float:
+        """Return the largest difference of two networks' outputs on the validation split, relative to the largest.
+
+        Args:
+            trained: the first, whose outputs set the scale.
+            converted: the second.
+            meter: told the second one's outputs.
+            dtype: that the images are cast to.
+        """
+        difference = largest = torch.zeros((), device=self.device)
+        for (first, second), targets in self.outputs(self.data.held_out(), trained, converted, dtype=dtype):
+            if meter is not None:
+                meter.update(second, targets)
+            difference = torch.maximum(difference, (first - second).abs().max())
+            largest = torch.maximum(largest, first.abs().max())
+        return float(difference / largest) if largest else float(difference)
+
+    def outputs(
+        self, batches: Iterator[Batch], *models: nn.Module, dtype: torch.dtype | None = None
+    ) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Yield the outputs of each model for each batch, and the targets.
 
         Raises:
-            DivergedError: if an output is not finite.
+            DivergedError: after the last batch, if an output was not finite.
         """
         for model in models:
             model.eval()
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
         with torch.inference_mode():
             for images, targets in batches:
-                with self.during_batch():
-                    found = [model(images) for model in models]
-                    if not all(bool(outputs.isfinite().all()) for outputs in found):
-                        raise DivergedError("an output on held-out images is not finite; try a lower learning rate.")
-                    yield found, targets
+                found = [model(images.to(dtype)) for model in models]
+                for outputs in found:
+                    finite &= outputs.isfinite().all()
+                yield found, targets
+                self.waited += self.between()
+        if not finite:
+            raise DivergedError("an output on held-out images is not finite; try a lower learning rate.")
 
     def save(self, path: Path) -> None:
         """Write a checkpoint whole or not at all."""
@@ -246,6 +307,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "task": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "curve": [asdict(result) for result in self.curve],
         }
         path.parent.mkdir(exist_ok=True)
@@ -259,6 +321,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.curve = [EpochResult(**result) for result in state["curve"]]
 
 
@@ -286,8 +350,47 @@ def make_task(name: TaskName, source: Source, outputs: int, recipe: Recipe) -> T
     return Classification(recipe.label_smoothing)
 
 
-def parallel(model: nn.Module, device: str) -> nn.Module:
-    """Return the data-parallel form, whose gradients are means over all workers."""
-    if device == "cuda":
+def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter], capturable: bool) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer, whose weight decay spares biases and normalisation."""
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True, capturable=capturable)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+
+
+def parallel(model: nn.Module, sync_bn: bool) -> nn.Module:
+    """Return the data-parallel form, whose gradients are means over all workers; the first one's BN statistics count.
+
+    Args:
+        model: on its worker's device.
+        sync_bn: whether BN's statistics are those of all workers, for GPUs.
+    """
+    if sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has another name, which 2.11 does not know
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+
+@contextmanager
+def uncounted(model: nn.Module, steps: int) -> Iterator[None]:
+    """Let BN leave its count of batches alone, an operator a BN and step, and add `steps` to it in the end.
+
+    A BN without momentum averages over all batches, and needs its count.
+    """
+    counts = {
+        bn: bn.num_batches_tracked
+        for bn in model.modules()
+        if isinstance(bn, _BatchNorm) and bn.momentum is not None and bn.num_batches_tracked is not None
+    }
+    for bn in counts:
+        bn.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for bn, count in counts.items():
+            bn.num_batches_tracked = count.add_(steps)

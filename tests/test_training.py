@@ -1,8 +1,11 @@
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from repmlp import CifarNet, RepMLPBlock, Stage, config_to_dict, convert
@@ -17,7 +20,7 @@ from search.training import DivergedError, Recipe, Trainer
 from tests.sets import rows_of_faces, write_classes, write_faces, write_segments
 
 DATA = DataConfig(size=8, train_images=500, validation=0.2, pad=1)
-RECIPE = Recipe(epochs=4, batch=50, bf16=False, learning_rate=0.05)
+RECIPE = Recipe(epochs=4, batch=50, precision="float32", learning_rate=0.05)
 CONFIG = CifarNet(
     stages=(Stage(channels=8, blocks=1, block=RepMLPBlock(partition=4, groups=2, kernels=(1, 3))),),
     in_channels=1,
@@ -68,7 +71,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def trainer_of(task: str, root: Path, seed: int = 3, **changes: object) -> Trainer:
     """A trainer of a tiny network on a set that is written to `root` once."""
-    recipe = Recipe(**{"epochs": 4, "batch": 4, "bf16": False, "learning_rate": 0.02, **changes})
+    recipe = Recipe(**{"epochs": 4, "batch": 4, "precision": "float32", "learning_rate": 0.02, **changes})
     write, network, fields = {
         "faces": (write_faces, FACES, {"name": "face_folder", "size": 24, "pad": 2, "flip": True, "validation": 0.34}),
         "streamed faces": (
@@ -189,14 +192,125 @@ def test_a_diverged_candidate_reports_its_reason(tmp_path: Path) -> None:
     assert report.failure.startswith("Diverged: the training loss became")
 
 
-def test_a_conversion_beyond_tolerance_fails_the_trial_and_keeps_no_weights(
+def test_a_conversion_beyond_tolerance_fails_the_trial_and_keeps_the_trained_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.candidate.TOLERANCE", -1.0)
     candidate = Candidate(task(tmp_path, measure=None, recipe=RECIPE.model_copy(update={"epochs": 1})))
     report = candidate.advance()
     assert report.failure.startswith("Conversion: converted and trained outputs differ by")
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert "7.safetensors" in report.failure
+    kept = load_file(tmp_path / "weights" / "7.safetensors")
+    trained = candidate.trainer.model.state_dict()
+    assert kept.keys() == trained.keys()
+    assert all(torch.equal(kept[name], value) for name, value in trained.items())
+
+
+class Imprecise(nn.Module):
+    """Computes what a network does but for an error in float32 alone, as other convolution algorithms make one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x) * (1.001 if x.dtype == torch.float32 else 1)
+
+
+def test_a_difference_of_float32_algorithms_alone_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.candidate.convert", lambda model: Imprecise(convert(model)))
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    report = Candidate(task(tmp_path, measure=None, recipe=recipe)).advance()
+    assert report.failure is None
+    assert report.final.conversion_error < 1e-5
+
+
+def test_a_network_whose_outputs_are_all_0_is_compared_too() -> None:
+    trainer = Trainer(CONFIG, DATA, RECIPE, 0)
+    for parameter in trainer.model.parameters():
+        parameter.data.zero_()
+    assert trainer.compare(trainer.model)[1] == 0
+    converted = convert(trainer.model)
+    last_bias(converted)[0] = 0.5
+    assert trainer.compare(converted)[1] == 0.5
+
+
+def test_running_out_of_memory_gives_it_back_and_says_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[bool] = []
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def full(self: Candidate, *_: object) -> None:
+        step = torch.zeros(10)  # of a step that the traceback refers to
+        held.append(weakref.ref(step))
+        self.trainer = SimpleNamespace(step=step)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+    monkeypatch.setattr(Candidate, "train", full)
+    monkeypatch.setattr(Candidate, "measured", full)
+    report = Candidate(task(tmp_path, measure=None, gpus=1.0)).advance()
+    assert report.out_of_memory
+    assert report.failure == "out of memory on its GPU: CUDA out of memory; lower training.batch"
+    report = Candidate(task(tmp_path, gpus=0.5)).advance()
+    assert (
+        report.failure == "out of memory on its 0.5 of a GPU while measuring: CUDA out of memory; lower measure.batch"
+    )
+    assert alive == [False, False]
+
+
+def test_a_share_of_a_gpu_leaves_room_for_what_the_process_itself_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    properties = SimpleNamespace(total_memory=8 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    Candidate(task(tmp_path, gpus=0.5)).keep_share()
+    Candidate(task(tmp_path, gpus=1.0)).keep_share()
+    assert shares == [0.5 - 0.5 / 8, 1]  # a process may serve a trial that once had too little
+
+
+def test_bn_counts_its_batches_without_an_operator_a_step() -> None:
+    trainer = Trainer(CONFIG, DATA, RECIPE, 0)
+    seen: list[object] = []
+    bns = [m for m in trainer.model.modules() if isinstance(m, nn.BatchNorm2d)]
+    bns[0].register_forward_hook(lambda bn, *_: seen.append(bn.num_batches_tracked) if bn.training else None)
+    names = list(weights(trainer))
+    for _ in range(2):
+        trainer.train_epoch()
+    assert seen == [None] * 16
+    assert [int(bn.num_batches_tracked) for bn in bns] == [16] * len(bns)
+    assert list(weights(trainer)) == names
+
+
+def test_networks_are_laid_out_as_the_recipe_says_and_saved_as_everybody_reads_them(tmp_path: Path) -> None:
+    for wanted, expected in ((None, True), (True, True), (False, False)):
+        trainer = Trainer(CONFIG, DATA, RECIPE.model_copy(update={"channels_last": wanted}), 0)
+        wide = [p for p in trainer.model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+        assert wide
+        assert all(w.is_contiguous(memory_format=torch.channels_last) == expected for w in wide)
+    job = task(tmp_path, measure=None, recipe=RECIPE.model_copy(update={"epochs": 1}))
+    assert Candidate(job).advance().final is not None
+    assert load_file(tmp_path / "weights" / "7.safetensors")
+
+
+def test_time_spent_waiting_is_part_of_an_epochs_record() -> None:
+    trainer = Trainer(CONFIG, DATA, RECIPE, 0, between=lambda: 0.25)
+    result = trainer.train_epoch()
+    assert result.waited == 0.25 * (trainer.steps + 1)  # batches, and one of validation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", [0.0, 0.01])
+def test_a_compiled_objective_trains_as_the_eager_one_does(penalty: float) -> None:
+    recipe = RECIPE.model_copy(update={"fc3_penalty": penalty})
+    eager, compiled = (Trainer(CONFIG, DATA, recipe.model_copy(update={"compiled": c}), 0) for c in (False, True))
+    for _ in range(2):
+        a, b = eager.train_epoch(), compiled.train_epoch()
+        assert b.loss == pytest.approx(a.loss, rel=1e-3)
+    assert list(weights(eager)) == list(weights(compiled))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -341,7 +455,8 @@ def test_outputs_that_are_not_finite_are_an_error(task: str, tmp_path: Path) -> 
 def test_a_candidate_that_diverges_in_its_last_step_reports_so(tmp_path: Path) -> None:
     write_faces(tmp_path, rows_of_faces())
     data = DataConfig(name="face_folder", root=str(tmp_path), size=24, validation=0.34)
-    recipe = Recipe(epochs=1, batch=16, bf16=False, learning_rate=1e38, momentum=0)  # one step, whose loss is finite
+    # one step, whose loss is finite
+    recipe = Recipe(epochs=1, batch=16, precision="float32", learning_rate=1e38, momentum=0)
     changes = {"config": config_to_dict(FACES), "data": data, "recipe": recipe, "measure": None}
     report = Candidate(task(tmp_path, **changes)).advance()
     assert report.failure == "Diverged: an output on held-out images is not finite; try a lower learning rate."
@@ -485,7 +600,7 @@ def test_a_batch_that_cannot_be_shared_or_filled_is_refused() -> None:
 
 def test_a_face_network_scores_real_faces(lfw: Path) -> None:
     data = DataConfig(name="face_folder", root=str(lfw), size=24)
-    trainer = Trainer(FACES, data, Recipe(batch=64, bf16=False), 0)
+    trainer = Trainer(FACES, data, Recipe(batch=64, precision="float32"), 0)
     scores = trainer.evaluate(trainer.model)
     assert set(scores) == {"accuracy", "megaface", "verification"}
     assert 0 <= min(scores.values()) <= max(scores.values()) < 80
@@ -494,7 +609,7 @@ def test_a_face_network_scores_real_faces(lfw: Path) -> None:
 
 def test_a_segmentation_network_scores_real_scenes(camvid: Path) -> None:
     data = DataConfig(name="segmentation_folder", root=str(camvid), size=16, resize=32, workers=0)
-    trainer = Trainer(replace(PIXELS, classes=11), data, Recipe(batch=8, bf16=False), 0)
+    trainer = Trainer(replace(PIXELS, classes=11), data, Recipe(batch=8, precision="float32"), 0)
     scores = trainer.evaluate(trainer.model)
     assert 0 <= scores["accuracy"] < 20
     assert len(scores) == 12
