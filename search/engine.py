@@ -15,7 +15,7 @@ from search.journal import Entry, Journal
 from search.networks import Networks
 from search.plan import PlannedSampler, planned
 from search.samplers import make_sampler
-from search.study import DIRECTIONS, Study
+from search.study import DIRECTIONS
 from search.warmstart import begin
 
 PATIENCE = 200
@@ -27,20 +27,19 @@ class Engine:
     """Runs a study over its journal.
 
     Args:
-        study: what to search.
-        journal: opened for this study; trials that were under way are taken up first.
+        journal: opened for the study to run; trials that were under way are taken up first.
         networks: where candidates come from.
         watch: called with each entry whose state or curve changed.
     """
 
     def __init__(
         self,
-        study: Study,
         journal: Journal,
         networks: Networks,
         watch: Callable[[Entry], None] = lambda _: None,
     ) -> None:
-        self.study, self.journal, self.networks, self.watch = study, journal, networks, watch
+        self.study, self.journal, self.networks, self.watch = journal.study, journal, networks, watch
+        study = self.study
         self.rungs = study.rungs
         begin(study, networks, journal)
         seed = study.seed + len(journal.entries)
@@ -268,6 +267,8 @@ class Engine:
             if report.throughput is not None:
                 self.journal.confirm(entry, report.throughput)
             return "stop"
+        if report.note and report.note != entry.note:
+            self.journal.remark(entry, report.note)
         if report.throughput is not None:
             self.journal.measured(entry, report.throughput)
             if self.over_limit(entry):
@@ -277,8 +278,7 @@ class Engine:
             self.journal.trained(entry, report.epoch)
         if report.out_of_memory and self.gpus(entry) < self.gpus(entry, again=True):
             self.journal.retry(entry)
-            self.running.discard(number)
-            self.left.append(entry)
+            self.again(number)
             return "stop"
         if report.failure is not None:
             self.journal.end(entry, "failed", report.failure)
@@ -294,6 +294,12 @@ class Engine:
                 self.running.discard(number)
         self.watch(entry)
         return "stop" if entry.outcome == "paused" else "continue"
+
+    def again(self, number: int) -> None:
+        """Take a trial up once more whose worker was lost; it goes on from its checkpoint."""
+        self.running.discard(number)
+        if number not in self.confirming:
+            self.left.append(self.journal.entries[number])
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial whose worker was lost for good."""

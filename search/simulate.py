@@ -70,7 +70,7 @@ def engine_of(table: Table, study: Study, workers: int) -> Engine:
             "resources": study.resources.model_copy(update={"concurrent": workers}),
         }
     )
-    return Engine(study, Journal(study, InMemoryStorage()), table)
+    return Engine(Journal(study, InMemoryStorage()), table)
 
 
 def start(table: Table, engine: Engine, job: Job, now: float, events: list[tuple[float, int, int]]) -> None:

@@ -23,7 +23,7 @@ IMAGE: Image = (1, (8, 8), 10)
 def engine_of(path: Path, *overrides: str) -> Engine:
     study = read_study(path, overrides)
     study.folder.mkdir(parents=True, exist_ok=True)
-    return Engine(study, Journal(study), SpaceNetworks(study.space, IMAGE))
+    return Engine(Journal(study), SpaceNetworks(study.space, IMAGE))
 
 
 def driven(engine: Engine) -> tuple[Job, Candidate]:

@@ -67,7 +67,7 @@ def test_a_dry_run_costs_candidates_and_writes_nothing(tiny: Path) -> None:
         (["trails=3"], "did you mean trials?"),
         (["limits.max_params=5"], "Raise the limits or widen the space"),
         (["data.name=cifar10", "data.root=/nowhere"], "data.download=true"),
-        (["resources.cpus=1000"], "but Ray offers"),
+        (["resources.cpus=1000"], "but this machine offers"),
         (["training.batch=5000"], "exceeds the 300 training images"),
         (["runs=/proc/none"], "runs=FOLDER"),
         (["start_with=[{stage1.knd: conv}]"], "stage1.knd is not asked"),

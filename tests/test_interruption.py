@@ -33,6 +33,7 @@ def wait_for(process: subprocess.Popen[str], tiny: Path, outcome: str) -> None:
 LONG = ("trials=40", "training.epochs=30", "halving=null")
 
 
+@pytest.mark.parametrize("backend", ["local", "ray"])
 @pytest.mark.parametrize(
     "how",
     [
@@ -40,8 +41,8 @@ LONG = ("trials=40", "training.epochs=30", "halving=null")
         pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.slow),
     ],
 )
-def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: signal.Signals) -> None:
-    process = start(tiny, *LONG)
+def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: signal.Signals, backend: str) -> None:
+    process = start(tiny, *LONG, f"resources.backend={backend}")
     wait_for(process, tiny, '"outcome":"complete"')
     process.send_signal(how)
     _, errors = process.communicate(timeout=60)
@@ -73,6 +74,7 @@ def workers(driver: int) -> list[int]:
 
 def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
     overrides = ("trials=2", "training.epochs=30", "halving={first_rung: 2, factor: 20}", "resources.concurrent=1")
+    overrides += ("resources.backend=ray",)
     process = start(tiny, *overrides)
     wait_for(process, tiny, '"epoch":4')
     found = workers(process.pid)

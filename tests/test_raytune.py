@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from search import raytune
+from search.backends import raytune
+from search.backends.places import places
 from search.study import Resources, StudyError
 from tests.driving import engine_of
 
@@ -21,37 +22,37 @@ OFFERED = {"CPU": 4.0, "GPU": 1.0, "target": 1.0}
 
 
 def test_places_are_what_the_scarcer_resource_allows() -> None:
-    assert raytune.places(Resources(cpus=1), OFFERED) == 4
-    assert raytune.places(Resources(cpus=1, gpus=0.5), OFFERED) == 2
-    assert raytune.places(Resources(cpus=1, workers=2), OFFERED) == 2
-    with pytest.raises(StudyError, match=r"resources\.gpus=2 for a trial, but Ray offers 1 GPUs"):
-        raytune.places(Resources(gpus=2), OFFERED)
+    assert places(Resources(cpus=1), OFFERED, "Ray") == 4
+    assert places(Resources(cpus=1, gpus=0.5), OFFERED, "Ray") == 2
+    assert places(Resources(cpus=1, workers=2), OFFERED, "Ray") == 2
+    with pytest.raises(StudyError, match=r"resources\.gpus=1 for each of 2 workers, but Ray offers 1 GPUs; .*=0.5"):
+        places(Resources(gpus=1, workers=2), OFFERED, "Ray")
+
+
+def test_shares_of_gpus_are_counted_gpu_by_gpu() -> None:
+    """Two trials of 0.6 do not fit on two GPUs as three."""
+    assert places(Resources(gpus=0.6), {"CPU": 16, "GPU": 2}, "Ray") == 2
+    assert places(Resources(gpus=0.1), {"CPU": 16, "GPU": 1}, "Ray") == 10
 
 
 def test_measuring_on_nodes_that_are_not_there_is_refused() -> None:
-    assert raytune.places(Resources(measure_on={"target": 1}), OFFERED) == 4
+    assert places(Resources(measure_on={"target": 1}), OFFERED, "Ray") == 4
     with pytest.raises(StudyError, match=r"asks for phone=1, but Ray's nodes have 0; start the one that measures with"):
-        raytune.places(Resources(measure_on={"phone": 1}), OFFERED)
+        places(Resources(measure_on={"phone": 1}), OFFERED, "Ray")
 
 
 def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path, cluster: None) -> None:
-    engine = engine_of(tiny, "trials=1", "resources.measure_on={target: 1}", "measure.confirm=true", "halving=null")
-    raytune.run(engine, engine.study.resources)
+    engine = engine_of(
+        tiny,
+        "trials=1",
+        "resources={backend: ray, measure_on: {target: 1}}",
+        "measure.confirm=true",
+        "halving=null",
+    )
+    raytune.run(engine)
     (entry,) = engine.journal.entries.values()
     assert (entry.outcome, entry.reason) == ("complete", "")
     assert entry.throughput is not None
     assert entry.throughput.relative is not None
     assert entry.confirmed is not None
     assert engine.finished
-
-
-def test_an_error_of_a_worker_is_told(tiny: Path, cluster: None) -> None:
-    class Breaks(raytune.Worker):
-        def step(self) -> dict[str, object]:
-            raise KeyError("no such layer")
-
-    engine = engine_of(tiny, "trials=1", "halving=null")
-    raytune.run(engine, engine.study.resources, Breaks)
-    (entry,) = engine.journal.entries.values()
-    assert entry.outcome == "failed"
-    assert entry.reason == "KeyError: 'no such layer'"

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import signal
 import tempfile
-from collections.abc import Mapping
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -30,25 +32,32 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from search.candidate import Candidate, Job, Report, measured  # noqa: E402
+from search.backends.places import places  # noqa: E402
+from search.backends.raytrain import Team  # noqa: E402
+from search.candidate import Candidate, Job, Report  # noqa: E402
 from search.engine import Engine  # noqa: E402
-from search.raytrain import Team  # noqa: E402
 from search.study import Resources, StudyError  # noqa: E402
+from search.throughput import Throughput  # noqa: E402
+
+PLACED = 60.0
+"""Seconds within which the measuring process must have found its place."""
 
 
 class Worker(tune.Trainable):
     """A candidate on a Ray worker; one actor serves trial after trial."""
 
+    kind: type[Candidate] = Candidate
     candidate: Candidate | Team
     elsewhere: Job | None
     """What is still to be measured, on another node."""
 
     def setup(self, config: dict[str, Any]) -> None:
         job: Job = config["job"]
-        self.elsewhere = job if job.measure_on and job.measure else None
+        self.measurer = config["measurer"]
+        self.elsewhere = job if self.measurer and job.measure else None
         if self.elsewhere:
             job = replace(job, measure=None)
-        self.candidate = Team(job) if job.workers > 1 and job.trains else Candidate(job)
+        self.candidate = Team(job, self.kind) if job.workers > 1 and job.trains else self.kind(job)
 
     def cleanup(self) -> None:
         if isinstance(self.candidate, Team):
@@ -56,10 +65,8 @@ class Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self.elsewhere:
-            task = ray.remote(measured).options(
-                num_cpus=0, resources=dict(self.elsewhere.measure_on), scheduling_strategy="DEFAULT"
-            )
-            report = Report(throughput=ray.get(task.remote(self.elsewhere)))
+            found = ray.get_actor(self.measurer).measured.remote(self.elsewhere)
+            report = Report(throughput=ray.get(found))
             self.elsewhere = None
         else:
             report = self.candidate.advance()
@@ -79,6 +86,19 @@ class Worker(tune.Trainable):
         """Nothing: a trial that is placed anew finds its checkpoint by its number."""
 
 
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2)
+class Measurer:
+    """Measures on the node that `resources.measure_on` names, where it holds a GPU if the study has them."""
+
+    def measured(self, job: Job) -> Throughput:
+        """Return the throughput of a job's network."""
+        assert job.measure is not None
+        return Candidate(job).measured(job.measure)
+
+    def placed(self) -> None:
+        """Nothing; answers once there is a place."""
+
+
 class EngineLink:
     """Holds the engine, and leaves it out of the state that Tune pickles: the journal is the only state."""
 
@@ -94,9 +114,9 @@ class AskEngine(EngineLink, Searcher):
     Tune calls a scheduler's `on_trial_error` before each retry too, a searcher's `on_trial_complete` only at the end.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, measurer: str) -> None:
         super().__init__()
-        self.engine = engine
+        self.engine, self.measurer = engine, measurer
         self.numbers: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.waits = 0
@@ -106,7 +126,7 @@ class AskEngine(EngineLink, Searcher):
         job = self.engine.next()
         if isinstance(job, Job):
             self.numbers[trial_id], self.waits = job.number, 0
-            return {"job": job}
+            return {"job": job, "measurer": self.measurer}
         self.waits += 1
         if self.waits == 2:  # at the first, the worker of the last task has not been told to begin
             self.engine.prepare()
@@ -158,23 +178,26 @@ class TellEngine(EngineLink, FIFOScheduler):
         self.asking.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
 
 
-def run(engine: Engine, resources: Resources, worker: type[tune.Trainable] = Worker) -> None:
+def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     """Run the engine to its end on Ray; returns early after Ctrl-C, with the trials under way left to continue.
 
     A trial whose worker dies is placed anew up to twice and resumes from its checkpoint.
 
     Args:
         engine: gives the tasks, and hears what came of them.
-        resources: of each trial.
-        worker: turns `config["job"]` into results whose "report" is a `Report`.
+        candidate: what a worker makes of a job.
 
     Raises:
         StudyError: if no Ray cluster can be reached, or it can never offer what a trial asks for.
     """
+    resources = engine.study.resources
+    worker = Worker if candidate is Candidate else type("Worker", (Worker,), {"kind": candidate})
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
     started = connect(resources)
     try:
-        engine.places = min(engine.places, places(resources, ray.cluster_resources()))
-        asking = AskEngine(engine)
+        engine.places = min(engine.places, places(resources, ray.cluster_resources(), "Ray"))
+        measurer, _held = measuring(resources)
+        asking = AskEngine(engine, measurer)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(worker, lambda config: held_by_trial(resources, config["job"].gpus)),
@@ -193,6 +216,33 @@ def run(engine: Engine, resources: Resources, worker: type[tune.Trainable] = Wor
     finally:
         if started:
             ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Tune leaves its own behind, under which Ctrl-C does nothing
+                signal.signal(number, handler)
+
+
+def measuring(resources: Resources) -> tuple[str, Any]:
+    """Start the process that measures on the nodes that `measure_on` names; return its name and its handle.
+
+    The name is "" where trials measure themselves. It is placed before any trial, so that none can wait for it while it
+    holds what it needs, and ends with its last handle.
+
+    Raises:
+        StudyError: if no such node has room.
+    """
+    if not resources.measure_on:
+        return "", None
+    name = f"repmlp-measurer-{uuid4().hex}"
+    gpus = 1 if resources.gpus else 0
+    actor = Measurer.options(  # type: ignore[attr-defined]
+        name=name, num_gpus=gpus, resources=resources.measure_on, scheduling_strategy="DEFAULT"
+    ).remote()
+    try:
+        ray.get(actor.placed.remote(), timeout=PLACED)
+    except ray.exceptions.GetTimeoutError:
+        beside = " and a free GPU" if gpus else ""
+        raise StudyError(f"resources.measure_on={resources.measure_on}: no node has that{beside} free.") from None
+    return name, actor
 
 
 def held_by_trial(resources: Resources, gpus: float) -> tune.PlacementGroupFactory:
@@ -200,32 +250,6 @@ def held_by_trial(resources: Resources, gpus: float) -> tune.PlacementGroupFacto
     if resources.workers > 1:
         return tune.PlacementGroupFactory([{"memory": 1}])
     return tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": gpus}])
-
-
-def places(resources: Resources, offered: Mapping[str, float]) -> int:
-    """Return how many trials the cluster can hold at once.
-
-    Raises:
-        StudyError: if not even one.
-    """
-    for name, wanted in resources.measure_on.items():
-        if wanted > offered.get(name, 0):
-            raise StudyError(
-                f"resources.measure_on asks for {name}={wanted:g}, but Ray's nodes have {offered.get(name, 0):g}; "
-                f"start the one that measures with ray start --resources='{{\"{name}\": {wanted:g}}}'."
-            )
-    held = []
-    for name, kind, wanted in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
-        there = offered.get(kind, 0)
-        if wanted * resources.workers > there:
-            each = f" for each of {resources.workers} workers" if resources.workers > 1 else " for a trial"
-            raise StudyError(
-                f"resources.{name}={wanted:g}{each}, but Ray offers {there:g} {kind}s; "
-                f"ask for no more, such as resources.{name}={there / resources.workers:g}."
-            )
-        if wanted:
-            held.append(int(there / (wanted * resources.workers)))
-    return min(held)
 
 
 def connect(resources: Resources) -> bool:
