@@ -5,7 +5,7 @@ g = 4, 8) and of the three networks of Table 4 at 320 (h = w = 10); never less t
 of the speed of one dense product with as many multiply-adds, inputs and weights: C*h*w features to C*h*w/g.
 Both sides take partitions in the layout they are cut into and leave the output in the layout they make, since the block
 puts the map together from either with one copy. CPU, float32, two threads, inference, 32 images.
-`python -m benchmarks.grouped_fc`
+`python -m benchmarks.grouped_fc`, or `--device cuda`, without TF32
 """
 
 import json
@@ -14,8 +14,9 @@ import math
 import torch
 from torch.nn.functional import conv2d
 
-from benchmarks.timing import in_turn, ratio, spread, write_csv
+from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, write_csv
 from repmlp.grouped_linear import GroupedLinear
+from search.switches import switches
 
 Shape = tuple[str, int, int, int, int]
 IMAGES = 32
@@ -36,17 +37,17 @@ def shapes() -> list[Shape]:
     return cifar + at_224 + at_320
 
 
-def compare(shape: Shape) -> dict[str, object]:
+def compare(shape: Shape, device: str, rounds: int) -> dict[str, object]:
     """Time one shape: built, grouped convolution, and a dense product of the same work."""
     name, channels, groups, positions, rows = shape
     features = channels * positions
-    layer = GroupedLinear(features, features, groups).eval()
-    x = torch.randn(rows, features)
+    layer = GroupedLinear(features, features, groups).eval().to(device)
+    x = torch.randn(rows, features, device=device)
     split = x.view(rows, groups, -1).transpose(0, 1).contiguous()
     image, kernel = x.view(rows, features, 1, 1), layer.weight.detach().view(features, -1, 1, 1)
     bias = layer.state_dict()["bias"]
     n = features // groups
-    dense = torch.randn(features, n)
+    dense = torch.randn(features, n, device=device)
     with torch.inference_mode():
         times = in_turn(
             {
@@ -54,7 +55,7 @@ def compare(shape: Shape) -> dict[str, object]:
                 "grouped_conv": lambda: conv2d(image, kernel, bias, groups=groups),
                 "dense": lambda: torch.mm(x, dense),
             },
-            rounds=7,
+            rounds=rounds,
             min_time=0.05,
         )
     row = {
@@ -73,12 +74,14 @@ def compare(shape: Shape) -> dict[str, object]:
 
 
 def main() -> None:
+    given = arguments(__doc__)
     torch.manual_seed(0)
-    torch.set_num_threads(2)
-    rows = [compare(shape) for shape in shapes()]
+    with switches(tf32=False, threads=2):
+        chosen = shapes()[::8] if given.quick else shapes()
+        rows = [compare(shape, given.device, 2 if given.quick else 7) for shape in chosen]
     speedups = [float(str(r["speedup"])) for r in rows]
     shares = [float(str(r["dense_share"])) for r in rows]
-    print(write_csv("grouped_fc", rows, "cpu2", "float32"))
+    print(write_csv("grouped_fc", rows, device_of(given.device), "float32"))
     print(
         json.dumps(
             {

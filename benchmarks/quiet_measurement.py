@@ -2,10 +2,10 @@
 
 One process a core trains; it pauses for the idle side, takes the shared side of the lock for each batch on the locked
 side, and takes no lock on the third. Sides are measured in turn, round by round, and each ratio is the median over
-rounds, to the idle side of the same round. `python -m benchmarks.quiet_measurement [--rounds 7]`, about three minutes.
+rounds, to the idle side of the same round. `python -m benchmarks.quiet_measurement`, about three minutes; with
+`--device cuda`, two processes train on the GPU.
 """
 
-import argparse
 import json
 import multiprocessing as mp
 import os
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import write_csv
+from benchmarks.timing import arguments, device_of, write_csv
 from repmlp import CifarNet, ConvBlock, Stage, build
 from search.locks import DeviceLock
 from search.throughput import MeasureConfig, Throughput, measure
@@ -31,46 +31,48 @@ NETWORK = CifarNet(
 CONDITIONS = MeasureConfig(batch=32, seconds=1.0)
 
 
-def train(side: Any, batches: Any) -> None:
+def train(side: Any, batches: Any, device: str) -> None:
     """Train on random images as the side that is being measured says."""
     torch.set_num_threads(1)
-    lock, model = DeviceLock("cpu"), build(NETWORK)
+    lock, model = DeviceLock(device), build(NETWORK).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
+    images, labels = torch.randn(64, 3, 32, 32, device=device), torch.randint(10, (64,), device=device)
     while side.value != OVER:
-        if side.value == IDLE:
+        now = side.value
+        if now == IDLE:
             time.sleep(0.01)
             continue
-        with lock.shared() if side.value == LOCKED else nullcontext():
-            torch.nn.functional.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        with batches.get_lock():
-            batches.value += 1
+        with lock.shared() if now == LOCKED else nullcontext():
+            while side.value == now:
+                torch.nn.functional.cross_entropy(model(images), labels).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                lock.give_way()
+                with batches.get_lock():
+                    batches.value += 1
 
 
-def measured(side: Any, which: int) -> Throughput:
+def measured(side: Any, which: int, device: str) -> Throughput:
     """Measure on one side, once the trainers have changed over."""
     side.value = which
     time.sleep(0.5)
-    with DeviceLock("cpu").alone() if which == LOCKED else nullcontext():
-        return measure(build(NETWORK, deploy=True), (3, 32, 32), CONDITIONS, "cpu")
+    alone = DeviceLock(device).alone if which == LOCKED else nullcontext
+    return measure(build(NETWORK, deploy=True), (3, 32, 32), CONDITIONS, device, alone=alone)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    given = arguments(__doc__)
+    device, rounds, count = given.device, 2 if given.quick else 7, 2 if given.device == "cuda" else os.cpu_count() or 1
     context = mp.get_context("spawn")
     side, batches = context.Value("i", LOCKED), context.Value("i", 0)
-    trainers = [context.Process(target=train, args=(side, batches), daemon=True) for _ in range(os.cpu_count() or 1)]
+    trainers = [context.Process(target=train, args=(side, batches, device), daemon=True) for _ in range(count)]
     for trainer in trainers:
         trainer.start()
     while batches.value < 2 * len(trainers):
         time.sleep(0.1)
     ratios: dict[str, list[float]] = {}
     for _ in range(rounds):
-        idle, locked, free = (measured(side, which) for which in (IDLE, LOCKED, FREE))
+        idle, locked, free = (measured(side, which, device) for which in (IDLE, LOCKED, FREE))
         for name, found in (("", locked), ("_without_lock", free)):
             ratios.setdefault(f"median_ratio{name}", []).append(idle.median / found.median)
             ratios.setdefault(f"p90_ratio{name}", []).append(idle.p10 / found.p10)
@@ -79,7 +81,7 @@ def main() -> None:
     for trainer in trainers:
         trainer.join()
     figures: dict[str, object] = {name: round(statistics.median(values), 4) for name, values in ratios.items()}
-    write_csv("quiet_measurement", [figures], f"cpu{os.cpu_count()}", CONDITIONS.dtype)
+    write_csv("quiet_measurement", [figures], device_of(device), CONDITIONS.dtype)
     print(json.dumps(figures))
 
 

@@ -1,6 +1,8 @@
 """Timing of alternatives in turn, so that a drift of the machine's speed hits all of them alike."""
 
+import argparse
 import csv
+import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping
@@ -35,6 +37,21 @@ def in_turn(
     return times
 
 
+def arguments(description: str | None) -> argparse.Namespace:
+    """Parse what every benchmark takes: `--device`, and `--quick` for a look at whether it works."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--quick", action="store_true", help="few, short rounds, whose figures mean little")
+    return parser.parse_args()
+
+
+def device_of(device: str) -> str:
+    """Return what files of results call a device: its name and, of a CPU, its cores."""
+    if device == "cpu":
+        return f"cpu{os.cpu_count()}"
+    return torch.cuda.get_device_name().replace(" ", "-")
+
+
 def ratio(slow: list[float], fast: list[float]) -> float:
     """Return the median of the ratios round by round."""
     return statistics.median(s / f for s, f in zip(slow, fast, strict=True))
@@ -46,8 +63,8 @@ def spread(times: list[float]) -> str:
 
 
 def write_csv(name: str, rows: list[dict[str, object]], device: str, dtype: str) -> Path:
-    """Write rows to `benchmarks/measured/`, in a file named by device, dtype and torch version."""
-    folder = Path(__file__).parent / "measured"
+    """Write rows to `benchmarks/measured/`, or to MEASURED, in a file named by device, dtype and torch version."""
+    folder = Path(os.environ.get("MEASURED", Path(__file__).parent / "measured"))
     folder.mkdir(exist_ok=True)
     version = torch.__version__.split("+")[0]
     path = folder / f"{name}-{device}-{platform.machine()}-{dtype}-torch{version}.csv"
