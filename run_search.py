@@ -176,7 +176,7 @@ def tell_waiting(engine: Engine) -> None:
     """Say which share of their time trainers have waited for measurements, if it is worth mentioning."""
     curves = [result for entry in engine.journal.entries.values() for result in entry.curve]
     seconds, waited = sum(r.seconds for r in curves), sum(r.waited for r in curves)
-    if waited:
+    if waited > 0.0005 * seconds:
         console.print(f"Trainers waited {waited / seconds:.1%} of their time for measurements.")
 
 

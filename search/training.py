@@ -171,7 +171,12 @@ class Trainer:
             objective.compile(dynamic=False, fullgraph=True)
         self.objective = parallel(objective, recipe.sync_bn) if shard[1] > 1 else objective
         self.scaler = torch.amp.GradScaler(device, enabled=self.precision == "float16")
-        graphs = recipe.graph == "auto" and device != "cpu" and shard[1] == 1 and not self.scaler.is_enabled()
+        graphs = recipe.graph == "auto" and device != "cpu"
+        if graphs and (shard[1] > 1 or self.scaler.is_enabled()):
+            graphs, why = False, "of several workers" if shard[1] > 1 else "with a scaled loss (float16)"
+            self.note = (
+                f"training.graph=auto: steps are launched operator by operator, since one {why} is not captured."
+            )
         self.optimizer = make_optimizer(recipe, parameters, graphs)
         self.graphed = GraphedStep(self.forward_backward, self.optimizer, objective) if graphs else None
 

@@ -38,7 +38,8 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     """
     resources = engine.study.resources
     gpus = visible_gpus() if resources.gpus else []
-    offered = {"CPU": os.cpu_count() or 1, "GPU": len(gpus)}
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    offered = {"CPU": cpus, "GPU": len(gpus)}
     engine.places = min(engine.places, places(resources, offered, "this machine"))
     log = engine.study.folder / "workers.log"
     with tempfile.TemporaryDirectory(prefix="repmlp-") as scratch:
