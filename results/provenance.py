@@ -10,15 +10,14 @@ def made_on(run: Run) -> str:
     last = run.environments[-1]
     where = f"{last['gpu']}, {last['processor']}" if last["gpu"] else last["processor"]
     versions = ", ".join(f"{name} {version}" for name, version in last["packages"].items() if version)
-    hours = run.trials["seconds"].sum() / 3600
     return (
         f"Made {last['date'][:10]} at commit {(last['commit'] or 'unknown')[:12]} on {where} ({last['cores']} cores, "
-        f"{last['system']}), Python {last['python']}, {versions}; {hours:.2f} hours of training in all, in "
-        f"{run.study['training']['precision']}{waiting(run)}."
+        f"{last['system']}), Python {last['python']}, {versions}. {training(run)}."
     )
 
 
-def waiting(run: Run) -> str:
-    """Say which share of its time training has waited for measurements; empty if it never did."""
-    waited = run.epochs["waited"].sum()
-    return f", {waited / run.epochs['seconds'].sum():.1%} of them waiting for measurements" if waited else ""
+def training(run: Run) -> str:
+    """Say in which precision and for how long all has been trained, and how long of that it waited for measurements."""
+    seconds, waited = run.epochs["seconds"].sum(), run.epochs["waited"].sum()
+    text = f"Training took {seconds / 3600:.2f} hours in all, in {run.study['training']['precision']}"
+    return f"{text}; {waited / seconds:.1%} of them passed in waiting for measurements" if waited else text

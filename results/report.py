@@ -14,6 +14,7 @@ from results.embedded import embedded, script, sliders
 from results.frames import Run
 from results.front import complete
 from results.pick import Rule
+from results.provenance import training
 from results.quantities import segments
 from results.sections import html_table, sections
 from results.views import front_table
@@ -50,6 +51,7 @@ def page(run: Run, source: str, folder: Path) -> str:
         run=run,
         counts=", ".join(f"{n} {outcome}" for outcome, n in run.trials["outcome"].value_counts().items()),
         accuracy_is="mIoU" if segments(run) else "top-1",
+        training=training(run),
         data=data,
         json=script(data),
         rules=[rule.value for rule in Rule],

@@ -28,6 +28,15 @@ def test_nothing_of_the_data_can_end_its_script() -> None:
     assert json.loads(data[1])["trials"]["reason"] == ["", "the loss is not finite </script>"]
 
 
+def test_the_report_says_in_which_precision_was_trained_and_how_long_it_waited() -> None:
+    run = made_run(["complete"] * 3)
+    assert "hours in all, in float32.</p>" in page(run, "runs/made", NOWHERE)
+    run.epochs["waited"] = 0.25 * run.epochs["seconds"]
+    assert "hours in all, in float32; 25.0% of them passed in waiting for measurements.</p>" in page(
+        run, "runs/made", NOWHERE
+    )
+
+
 def test_a_network_is_held_once_and_its_values_are_kept_exactly() -> None:
     run = made_run(["complete"] * 3)
     run.trials.at[2, "config"] = run.trials.at[0, "config"]
