@@ -1,5 +1,6 @@
 """Run or continue a study."""
 
+import contextlib
 import fcntl
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from repmlp import config_to_dict
 from results.ablation import ablation_table, readable_table, title
-from results.frames import read_run
+from results.frames import RunError, read_run
 from results.front import front
 from results.summary import summary
 from results.table import Format, write
@@ -25,7 +26,7 @@ from search.environment import environment
 from search.journal import Journal
 from search.locks import held
 from search.networks import Image, SpaceNetworks
-from search.precision import native, slow
+from search.precision import Precision, native, slow
 from search.progress import Display
 from search.study import Study, StudyError, read_study
 from search.warmstart import check
@@ -105,7 +106,7 @@ def image_of(study: Study) -> Image:
 def show_candidates(study: Study, image: Image) -> None:
     """Print 20 random candidates, or all that are listed, with their costs, and which limits they exceed."""
     reference_point(study, image)
-    tell_precision(study.settled())
+    tell_precision(study.settled(recorded_precision(study)))
     networks = random_networks(study, image)
     if study.listed:
         drawn = listed_networks(study, image)
@@ -159,6 +160,14 @@ def run(journal: Journal, image: Image) -> Engine:
     with display:
         backends.run(engine)
     return engine
+
+
+def recorded_precision(study: Study) -> Precision | None:
+    """Return the precision that a run of this name in a folder has, if there is one that can be read."""
+    if study.storage is None and (study.folder / "journal.log").is_file():
+        with contextlib.suppress(RunError):
+            return read_run(str(study.folder)).study["training"]["precision"]
+    return None
 
 
 def tell_precision(study: Study) -> None:
