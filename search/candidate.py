@@ -26,7 +26,7 @@ UNSAVED = 60.0
 """Seconds of training after which an epoch ends with a checkpoint, if no rung does."""
 
 CONTEXT = 0.5 * 2**30
-"""Bytes of a GPU that a process takes before its first tensor."""
+"""Bytes of a GPU that a process is taken to need before its first tensor: an estimate, not measured."""
 
 
 class ConversionError(RuntimeError):
@@ -59,8 +59,6 @@ class Job:
     """Epochs that are recorded."""
     reference: Mapping[str, Any] | None = None
     """The network beside which this one is measured, as plain values."""
-    measure_on: Mapping[str, float] = field(default_factory=dict)
-    """Ray resources of the nodes that may measure; empty for where the trial trains."""
     trains: bool = True
     """False if only the throughput is wanted."""
     tests: bool = False

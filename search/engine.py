@@ -249,7 +249,6 @@ class Engine:
             gpus=self.gpus(entry),
             trained=len(entry.curve),
             reference=self.baseline,
-            measure_on=study.resources.measure_on,
             trains=not again,
             tests=bool(study.listed) and study.test,
         )
