@@ -25,7 +25,8 @@ def test_places_are_what_the_scarcer_resource_allows() -> None:
     assert places(Resources(cpus=1), OFFERED, "Ray") == 4
     assert places(Resources(cpus=1, gpus=0.5), OFFERED, "Ray") == 2
     assert places(Resources(cpus=1, workers=2), OFFERED, "Ray") == 2
-    with pytest.raises(StudyError, match=r"resources\.gpus=1 for each of 2 workers, but Ray offers 1 GPUs; .*=0.5"):
+    told = r"resources\.gpus=1 for each of 2 workers, but Ray offers 1 GPUs; ask for .* such as resources\.workers=1\."
+    with pytest.raises(StudyError, match=told):
         places(Resources(gpus=1, workers=2), OFFERED, "Ray")
 
 
@@ -39,6 +40,25 @@ def test_measuring_on_nodes_that_are_not_there_is_refused() -> None:
     assert places(Resources(measure_on={"target": 1}), OFFERED, "Ray") == 4
     with pytest.raises(StudyError, match=r"asks for phone=1, but Ray's nodes have 0; start the one that measures with"):
         places(Resources(measure_on={"phone": 1}), OFFERED, "Ray")
+
+
+@ray.remote(num_cpus=0, resources={"target": 1})
+class Holder:
+    """Takes the node to measure on for itself."""
+
+    def held(self) -> None:
+        """Nothing; answers once it is so."""
+
+
+def test_a_node_to_measure_on_that_is_taken_is_told(tiny: Path, cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raytune, "PLACED", 1.0)
+    holder = Holder.remote()
+    ray.get(holder.held.remote())
+    engine = engine_of(tiny, "trials=1", "resources={backend: ray, measure_on: {target: 1}}")
+    with pytest.raises(StudyError, match=r"resources\.measure_on={'target': 1\.0}: no node has that free"):
+        raytune.run(engine)
+    assert engine.journal.entries == {}
+    ray.kill(holder)
 
 
 def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path, cluster: None) -> None:

@@ -29,9 +29,11 @@ def places(resources: Resources, offered: Mapping[str, float], where: str) -> in
         if wanted * resources.workers > there:
             each = f" for each of {resources.workers} workers" if resources.workers > 1 else " for a trial"
             beside = " beside the one that measures" if apart else ""
+            alone = kind == "GPU" and resources.workers > 1  # workers do not share a GPU
+            fitting = "resources.workers=1" if alone else f"resources.{name}={max(there, 0) / resources.workers:g}"
             raise StudyError(
                 f"resources.{name}={wanted:g}{each}, but {where} offers {max(there, 0):g} {kind}s{beside}; "
-                f"ask for no more, such as resources.{name}={max(there, 0) / resources.workers:g}."
+                f"ask for no more, such as {fitting}."
             )
         if wanted:
             whole = int(1 / wanted + 1e-9) * int(there) if wanted < 1 and kind == "GPU" else int(there / wanted)
