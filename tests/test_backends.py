@@ -85,7 +85,9 @@ def test_a_failure_of_any_worker_ends_its_group_with_the_reason(
     backends.run(engine, candidate)
     (entry,) = engine.journal.entries.values()
     assert entry.outcome == "failed"
-    assert reason in entry.reason or "Gloo" in entry.reason  # what the first worker says that waited for it
+    # what is unexpected is tried again, and on Ray the last word may be that of the first worker, which waited in vain
+    retried = engine.study.resources.backend == "ray" and candidate is SecondBreaks
+    assert reason in entry.reason or (retried and "Gloo" in entry.reason)
     assert len(entry.curve) == 1
     failed_at = float((Path(engine.study.folder) / "failed_at").read_text())
     assert told[0] - failed_at < 10  # gloo waits half an hour for a rank that does not come

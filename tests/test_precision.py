@@ -119,26 +119,14 @@ def test_a_stored_study_is_read_with_the_precision_that_it_had() -> None:
     assert upgraded(today) == today
 
 
-def test_a_run_of_an_older_version_opens_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_opens_and_goes_on(tiny: Path, tmp_path: Path) -> None:
     """Recorded at commit 2b404f3, where the recipe had `bf16`."""
     folder = tmp_path / "runs" / "older"
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "tests" / "golden" / "bf16" / "journal.log", folder)
     path = tmp_path / "older.yaml"
-    path.write_text(
-        f"""
-        name: older
-        runs: {tmp_path / "runs"}
-        data: {{name: mnist5k, size: 8, train_images: 400, validation: 0.25, pad: 1}}
-        space: {{name: cifar_mlp, channels: [[4, 8]], blocks: [1], partitions: [4, 8], groups: [1, 2],
-                kernels: [[], [1, 3]], reductions: [1], head: 16}}
-        training: {{epochs: 4, batch: 25}}
-        trials: 3
-        sampler: random
-        halving: {{first_rung: 1, factor: 2}}
-        measure: {{batch: 8, seconds: 0.02, confirm: false}}
-        """
-    )
+    text = tiny.read_text().replace("name: tiny", "name: older").replace(", precision: float32", "")
+    path.write_text(text.replace("trials: 5", "trials: 3"))
     before = read_run(str(folder))
     assert before.trials["outcome"].tolist() == ["complete", "stopped", "complete"]
     assert before.study["training"]["precision"] == "float32"
