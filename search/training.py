@@ -67,8 +67,8 @@ class Recipe(BaseModel):
     """Of products; weights stay float32. auto takes bfloat16 where the device multiplies it in hardware, float16, with
     a scaled loss, on GPUs before Ampere, else float32; a study settles it when it begins, and keeps it."""
     channels_last: bool | None = None
-    """Layout of maps and convolutions in training; null takes channels last on a CPU, where small networks train up to
-    1.3 times as fast so, and PyTorch's default on a GPU."""
+    """Layout of maps and convolutions in training; null takes channels last on a CPU, where convolutions are faster so,
+    and PyTorch's default on a GPU."""
     graph: Literal["auto", "off"] = "off"
     """auto replays a training step as one CUDA graph where it can be captured. Not verified on a GPU yet."""
     compiled: bool = False
