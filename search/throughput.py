@@ -68,6 +68,8 @@ class Throughput:
     channels_last: bool = False
     compiled: bool = False
     tf32: bool = False
+    cudnn_benchmark: bool = False
+    """Whether cuDNN chose its algorithms by trying them, which depends on the moment."""
     graph: bool = False
     """Whether replays of a CUDA graph were timed."""
     host_bound: bool | None = None
@@ -238,6 +240,7 @@ def sampled(timers: list[Timer], calls: list[int], config: MeasureConfig, device
         channels_last=config.channels_last,
         compiled=config.compiled,
         tf32=config.tf32,
+        cudnn_benchmark=torch.backends.cudnn.benchmark,
         relative=ratio,
         relative_p10=low,
         relative_p90=high,

@@ -93,11 +93,13 @@ def test_what_the_process_did_before_does_not_count_and_is_restored(tf32: bool, 
 
     seen: list[dict[str, object]] = []
     with switches(tf32=before, threads=1):
+        torch.backends.cudnn.benchmark = before
         outside = state()
         found = measure(Notes(), (1, 2, 2), SHORT.model_copy(update={"tf32": tf32, "threads": 2}), "cpu")
         assert state() == outside
     assert all(s == {"matmul": tf32, "cudnn": tf32, "benchmark": False, "threads": 2} for s in seen)
     assert found.tf32 is tf32
+    assert found.cudnn_benchmark is False
 
 
 def test_switches_are_restored_after_an_error() -> None:
