@@ -289,7 +289,7 @@ def paper(
 def counted(number: int) -> dict[str, dict[str, int]]:
     """Count the networks of a table of the paper, naming each meanwhile; none if there is no such table."""
     from repmlp.paper import TABLES
-    from search.costs import network_costs, training_costs
+    from search.measuring.costs import network_costs, training_costs
 
     counts = {}
     with console.status(f"Table {number}") as status:

@@ -24,11 +24,11 @@ from search.draws import listed_networks, random_networks, reference_point
 from search.engine import Engine
 from search.environment import environment
 from search.journal import Journal
-from search.locks import held
+from search.measuring.locks import held
 from search.networks import Image, SpaceNetworks
-from search.precision import Precision, native, slow
 from search.progress import Display
 from search.study import Study, StudyError, read_study
+from search.training.precision import Precision, native, slow
 from search.warmstart import check
 from spaces.catalogue import listing
 

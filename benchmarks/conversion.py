@@ -20,7 +20,7 @@ from torch.nn.functional import conv2d
 
 from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, write_csv
 from repmlp.merge import conv_to_fc
-from search.switches import switches
+from search.measuring.switches import switches
 
 LARGE = (128, 14, 1, 7)
 PAPER = [(16, 8, 2, 7), (32, 8, 2, 7), (64, 8, 2, 7), (32, 7, 8, 5), (64, 7, 8, 5), (128, 7, 8, 5), (64, 10, 4, 7),

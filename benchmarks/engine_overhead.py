@@ -32,7 +32,7 @@ from search.engine import Engine
 from search.journal import Entry, Journal
 from search.networks import Description, SpaceNetworks
 from search.study import Resources, Study
-from search.training import EpochResult, Recipe
+from search.training.trainer import EpochResult, Recipe
 from spaces.cifar_mlp import CifarMLPSpace
 
 IMAGE = (3, (32, 32), 10)

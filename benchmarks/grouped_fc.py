@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d
 
 from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, write_csv
 from repmlp.grouped_linear import GroupedLinear
-from search.switches import switches
+from search.measuring.switches import switches
 
 Shape = tuple[str, int, int, int, int]
 IMAGES = 32

@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.timing import arguments, device_of, write_csv
 from repmlp import CifarNet, ConvBlock, Stage, build
-from search.locks import DeviceLock
-from search.throughput import MeasureConfig, Throughput, measure
+from search.measuring.locks import DeviceLock
+from search.measuring.throughput import MeasureConfig, Throughput, measure
 
 IDLE, LOCKED, FREE, OVER = range(4)
 NETWORK = CifarNet(

@@ -17,12 +17,12 @@ from pydantic import Field, TypeAdapter
 
 from repmlp import build, config_from_dict
 from results.frames import read_run
-from search.costs import input_shape
+from search.backends.tables import Table, write_table
 from search.data import DataConfig
+from search.measuring.costs import input_shape
+from search.measuring.throughput import MeasureConfig, measure
 from search.networks import Description
-from search.tables import Table, write_table
-from search.throughput import MeasureConfig, measure
-from search.training import Recipe, Trainer
+from search.training.trainer import Recipe, Trainer
 from spaces.catalogue import Space
 
 

@@ -23,12 +23,12 @@ import optuna
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from search.halving import Floats
-from search.samplers import STARTUP, Draw
-from search.simulate import Completed, hypervolume_over_time, simulate
+from search.backends.table import Completed, hypervolume_over_time, simulate
+from search.backends.tables import Table, nas_bench_201, nas_bench_301, read_table
+from search.policies.halving import Floats
+from search.samplers.proposing import STARTUP, Draw
+from search.samplers.surrogate import Accuracy, SurrogateSampler
 from search.study import DIRECTIONS, HalvingConfig, Limits, Objective, Study
-from search.surrogate import Accuracy, SurrogateSampler
-from search.tables import Table, nas_bench_201, nas_bench_301, read_table
 
 WORKERS = 8
 SHARES = (0.9, 0.95, 0.99)

@@ -23,9 +23,9 @@ from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, writ
 from repmlp.cifar import pure_mlp
 from repmlp.grouped_linear import GroupedLinear
 from search.data import DataConfig
-from search.precision import native
-from search.switches import switches
-from search.training import Recipe, Trainer
+from search.measuring.switches import switches
+from search.training.precision import native
+from search.training.trainer import Recipe, Trainer
 
 NETWORK = replace(pure_mlp(), in_channels=1)
 DATA = DataConfig(size=32)

@@ -14,12 +14,12 @@ from results.card import card
 from results.export import any_batch, proved, quiet, record, table, whole_folder, written
 from results.frames import Run
 from results.verify import Network
-from search.costs import input_shape
 from search.data import load
 from search.environment import processor
-from search.runtimes import side_by_side
+from search.measuring.costs import input_shape
+from search.measuring.runtimes import side_by_side
 from search.study import Study
-from search.training import make_task
+from search.training.trainer import make_task
 
 
 def export_trial(

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from results.frames import Run
-from search.remeasure import remeasured
+from search.measuring.remeasure import remeasured
 from search.study import Study, read_study
 
 

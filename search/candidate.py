@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from repmlp import build, config_from_dict, convert
-from search.costs import input_shape
 from search.data import DataConfig, Shard
-from search.locks import DeviceLock
-from search.throughput import MeasureConfig, MeasureError, Throughput, measure
-from search.training import DivergedError, EpochResult, Recipe, Trainer
+from search.measuring.costs import input_shape
+from search.measuring.locks import DeviceLock
+from search.measuring.throughput import MeasureConfig, MeasureError, Throughput, measure
+from search.training.trainer import DivergedError, EpochResult, Recipe, Trainer
 
 TOLERANCE = 1e-5
 """Largest difference between converted and trained outputs, relative to the largest output."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import optuna
 
 from repmlp.networks import NetworkConfig
-from search.costs import network_costs
+from search.measuring.costs import network_costs
 from search.networks import Image
 from search.study import Study, StudyError
 from spaces.ablations import AblationSpace

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from search.candidate import Job, Report, checkpoint_path
-from search.halving import Floats, Rung, promotion, ranks
 from search.journal import Entry, Journal
 from search.networks import Networks
-from search.plan import PlannedSampler, planned
-from search.samplers import make_sampler
+from search.policies.halving import Floats, Rung, promotion, ranks
+from search.policies.listed import PlannedSampler, planned
+from search.samplers.proposing import make_sampler
 from search.study import DIRECTIONS
 from search.warmstart import begin
 

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from record.stored import upgraded
 from search.candidate import Final
+from search.measuring.throughput import Throughput
 from search.networks import Description
 from search.study import DIRECTIONS, Study, StudyError
-from search.throughput import Throughput
-from search.training import EpochResult
+from search.training.trainer import EpochResult
 
 Outcome = Literal["running", "paused", "complete", "stopped", "failed", "infeasible", "duplicate"]
 """The first two are RUNNING in Optuna's storage: a paused trial may still go on."""

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
-from search.costs import network_costs, training_costs
+from search.measuring.costs import network_costs, training_costs
 from spaces.catalogue import Space
 from spaces.choices import Plainest, Preset, Trial
 

@@ -11,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search.data import DataConfig
-from search.precision import Precision, native
-from search.throughput import MeasureConfig
-from search.training import Recipe
+from search.measuring.throughput import MeasureConfig
+from search.training.precision import Precision, native
+from search.training.trainer import Recipe
 from spaces.ablations import AblationSpace
 from spaces.catalogue import SPACES, Space
 from spaces.cifar_mlp import CifarMLPSpace

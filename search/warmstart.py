@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from record.stored import upgraded
 from search.journal import Journal, entry_of
 from search.networks import Networks
-from search.samplers import Params
+from search.samplers.proposing import Params
 from search.study import Study, StudyError
 from spaces.choices import Preset
 from spaces.starts import PAPER

@@ -12,7 +12,7 @@ from repmlp.cifar import TABLE_1
 from repmlp.config import Kernel, kernel_fits
 from repmlp.merge import affine_to_conv, affine_to_fc, conv_to_fc
 from repmlp.paper import LIGHT_RES50
-from search.costs import count_macs
+from search.measuring.costs import count_macs
 from tests.blocks import images, lived_in
 
 ALL = ("identity", "1x1-3x3", "1x1-3x5", "1x1-avg3x3", "1x1-avg5x3", (1, 3), (3, 1), 3)

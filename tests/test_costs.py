@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from repmlp import RepMLP, RepMLPBlock
-from search.costs import UnknownOperatorError, count_macs
+from search.measuring.costs import UnknownOperatorError, count_macs
 
 
 def test_macs_counted_by_hand() -> None:

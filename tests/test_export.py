@@ -28,7 +28,7 @@ from results.frames import read_run
 from results.verify import Agreement, first_off, verify
 from search.data import load
 from search.study import Study
-from search.tasks import Classification
+from search.training.tasks import Classification
 from tests.blocks import lived_in
 from tests.conftest import ROOT
 from tests.driving import analysis, engine_of, work_off

@@ -14,13 +14,13 @@ from search.candidate import Candidate
 from search.data import DataConfig
 from search.engine import Engine
 from search.journal import Journal
-from search.locks import DeviceLock
+from search.measuring.locks import DeviceLock
+from search.measuring.switches import switches
+from search.measuring.throughput import MeasureConfig, measure
 from search.networks import SpaceNetworks
-from search.precision import native
 from search.study import Resources, Study
-from search.switches import switches
-from search.throughput import MeasureConfig, measure
-from search.training import Recipe, Trainer
+from search.training.precision import native
+from search.training.trainer import Recipe, Trainer
 from spaces.cifar_mlp import CifarMLPSpace
 from tests.test_training import CONFIG, DATA, task
 

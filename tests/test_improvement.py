@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.improvement import expected_hypervolume_improvement, expected_improvement
+from search.samplers.improvement import expected_hypervolume_improvement, expected_improvement
 
 REFERENCE = (10.0, np.array([8.0, 9.0, 7.0]))
 

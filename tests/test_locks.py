@@ -11,7 +11,7 @@ import pytest
 import torch.distributed as dist
 
 from search.candidate import Candidate
-from search.locks import DeviceLock, device_name, held, lock_folder
+from search.measuring.locks import DeviceLock, device_name, held, lock_folder
 from tests.test_training import RECIPE, task
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from repmlp import convert
 from repmlp.mobilefacenet import Bottleneck, MobileFaceNet, MobileFaceNetwork
-from search.costs import count_macs
+from search.measuring.costs import count_macs
 from tests.blocks import lived_in
 
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5}

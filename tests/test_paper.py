@@ -12,7 +12,7 @@ import analyze
 from repmlp.paper import TABLES
 from results import comparison
 from results.comparison import BASELINES, TITLES, compare, cut_as
-from search.costs import network_costs, training_costs
+from search.measuring.costs import network_costs, training_costs
 
 Counts = dict[str, dict[str, int]]
 

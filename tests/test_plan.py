@@ -6,7 +6,7 @@ import pytest
 
 from results.frames import read_run
 from search.candidate import Candidate, checkpoint_path
-from search.plan import Training, planned
+from search.policies.listed import Training, planned
 from search.study import StudyError, read_study
 from tests.driving import engine_of, run_folder, work_off
 

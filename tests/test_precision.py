@@ -11,9 +11,9 @@ from torch import nn
 from record.stored import upgraded
 from results.frames import read_run
 from search.journal import Journal
-from search.precision import native, settled, slow
 from search.study import StudyError, read_study
-from search.training import Recipe, Trainer
+from search.training.precision import native, settled, slow
+from search.training.trainer import Recipe, Trainer
 from tests.conftest import ROOT
 from tests.driving import engine_of, work_off
 from tests.test_training import CONFIG, DATA
@@ -30,7 +30,7 @@ def in_python(code: str, **environment: str) -> str:
 
 def test_auto_is_bfloat16_only_where_the_processor_multiplies_it() -> None:
     has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    code = "from search.precision import native; print(native('cpu'))"
+    code = "from search.training.precision import native; print(native('cpu'))"
     assert in_python(code, ONEDNN_MAX_CPU_ISA="ALL") == ("bfloat16" if has_units else "float32")
     assert in_python(code, **WITHOUT_BFLOAT16) == "float32"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from search.recognition import best_threshold, identification, nearest_identity, verification
+from search.training.recognition import best_threshold, identification, nearest_identity, verification
 
 EXACT = [scale * torch.tensor(v) for scale in (0.5, 1.0, 4.0) for v in product((-1.0, 1.0), repeat=4)] + [
     *2 * torch.eye(4),
@@ -94,7 +94,7 @@ def test_the_nearest_identity_over_several_chunks(monkeypatch: pytest.MonkeyPatc
     people = torch.arange(70) % 5
     expected = nearest_identity(probes, people[:50], gallery, people)
     assert 0 < expected < 100
-    monkeypatch.setattr("search.recognition.CHUNK", 16)
+    monkeypatch.setattr("search.training.recognition.CHUNK", 16)
     assert nearest_identity(probes, people[:50], gallery, people) == expected
 
 

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from repmlp import convert
 from repmlp.repmlpnet import REPMLPNETS, RepMLPNet, RepMLPNetStage, RepMLPNetwork, SharedRepMLP
 from repmlp.weights import repmlpnet_state
-from search.costs import count_macs
+from search.measuring.costs import count_macs
 from tests.blocks import Copies, lived_in
 
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from search.networks import SpaceNetworks
-from search.samplers import Draw, check_unconditional, mutated
+from search.samplers.proposing import Draw, check_unconditional, mutated
+from search.samplers.surrogate import Accuracy, extrapolated, flat, line
 from search.study import StudyError, read_study
-from search.surrogate import Accuracy, extrapolated, flat, line
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.fixed import FixedSpace
 from tests.driving import IMAGE, engine_of, work_off

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from benchmarks.search_methods import METHODS, reached
+from search.backends.table import hypervolume_over_time, simulate
+from search.backends.tables import ChoiceSpace, Table, TableError, nas_bench_201, nas_bench_301, read_table, write_table
 from search.networks import Description, SpaceNetworks
-from search.samplers import Draw
-from search.simulate import hypervolume_over_time, simulate
+from search.samplers.proposing import Draw
 from search.study import Objective, Study
-from search.tables import ChoiceSpace, Table, TableError, nas_bench_201, nas_bench_301, read_table, write_table
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.enumeration import outcomes
 from tests.driving import IMAGE

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from search.faces import GALLERY, PROBE, UNSEEN
 from search.segments import IGNORED
-from search.tasks import AUXILIARY, Classification, FaceMeter, MeanIoU, Recognition, Segmentation, Top1
+from search.training.tasks import AUXILIARY, Classification, FaceMeter, MeanIoU, Recognition, Segmentation, Top1
 
 
 def log_softmax(logits: Tensor, dim: int = 1) -> Tensor:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from repmlp import RepMLP, build, config_from_dict
+from search.measuring.switches import switches
+from search.measuring.throughput import MeasureConfig, MeasureError, Throughput, measure
 from search.networks import SpaceNetworks
-from search.switches import switches
-from search.throughput import MeasureConfig, MeasureError, Throughput, measure
-from search.training import Trainer
+from search.training.trainer import Trainer
 from spaces.ablations import AblationSpace
 from spaces.catalogue import SPACES, Space
 from spaces.fixed import FixedSpace

@@ -14,9 +14,9 @@ from repmlp.pspnet import PSPNet
 from repmlp.resnet import ResNet, ResNetStage, face_resnet
 from search.candidate import Candidate, Job
 from search.data import DataConfig
-from search.tasks import Recognition, Segmentation
-from search.throughput import MeasureConfig
-from search.training import DivergedError, Recipe, Trainer
+from search.measuring.throughput import MeasureConfig
+from search.training.tasks import Recognition, Segmentation
+from search.training.trainer import DivergedError, Recipe, Trainer
 from tests.sets import rows_of_faces, write_classes, write_faces, write_segments
 
 DATA = DataConfig(size=8, train_images=500, validation=0.2, pad=1)

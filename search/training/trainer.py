@@ -21,10 +21,10 @@ from repmlp import build
 from repmlp.networks import NetworkConfig
 from repmlp.penalty import distance_penalty
 from search.data import Batch, DataConfig, Shard, Source, TaskName, load
-from search.graphed import GraphedStep
-from search.precision import Precision, settled
-from search.switches import switches
-from search.tasks import Classification, Meter, Recognition, Scores, Segmentation, Task
+from search.measuring.switches import switches
+from search.training.graphed import GraphedStep
+from search.training.precision import Precision, settled
+from search.training.tasks import Classification, Meter, Recognition, Scores, Segmentation, Task
 
 
 class DivergedError(RuntimeError):

@@ -11,11 +11,11 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import RidgeCV
 
-from search.halving import Floats
-from search.improvement import expected_hypervolume_improvement
 from search.journal import Entry
 from search.networks import Networks
-from search.samplers import Draw, Params, Proposing
+from search.policies.halving import Floats
+from search.samplers.improvement import expected_hypervolume_improvement
+from search.samplers.proposing import Draw, Params, Proposing
 from search.study import Study
 
 POOL = 2000

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from repmlp import build, config_from_dict
-from search.costs import input_shape
-from search.locks import DeviceLock
+from search.measuring.costs import input_shape
+from search.measuring.locks import DeviceLock
+from search.measuring.throughput import Throughput, measure
 from search.networks import SpaceNetworks
 from search.study import Study
-from search.throughput import Throughput, measure
 
 
 def remeasured(study: Study, config: Mapping[str, Any], device: str) -> Throughput:

@@ -4,7 +4,7 @@ import moocore
 import numpy as np
 from scipy.special import ndtr
 
-from search.halving import Floats
+from search.policies.halving import Floats
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: Floats) -> Floats:

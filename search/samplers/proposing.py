@@ -14,9 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from search.halving import Floats, ranks
 from search.journal import Entry
 from search.networks import Networks
+from search.policies.halving import Floats, ranks
 from search.study import DIRECTIONS, Study, StudyError
 
 STARTUP = 10
@@ -157,7 +157,7 @@ def make_sampler(study: Study, entries: Mapping[int, Entry], networks: Networks,
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
     if study.sampler == "local":
         return LocalSampler(study, entries, networks, seed)
-    from search.surrogate import SurrogateSampler
+    from search.samplers.surrogate import SurrogateSampler
 
     return SurrogateSampler(study, entries, networks, seed)
 

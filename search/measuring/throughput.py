@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from search.switches import switches
+from search.measuring.switches import switches
 
 REPEATS = 3
 """How often a measurement is tried until it is steady."""

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
+from search.backends.tables import Table
 from search.candidate import Final, Job, Report
 from search.engine import Engine
 from search.journal import Journal
+from search.measuring.throughput import Throughput
 from search.study import DIRECTIONS, Study
-from search.tables import Table
-from search.throughput import Throughput
-from search.training import EpochResult
+from search.training.trainer import EpochResult
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from search.journal import Entry
-from search.samplers import ByName
+from search.samplers.proposing import ByName
 from search.study import Study
 
 

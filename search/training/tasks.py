@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from search.faces import GALLERY, PROBE, UNSEEN, pairs
-from search.recognition import identification, nearest_identity, verification
 from search.segments import IGNORED
+from search.training.recognition import identification, nearest_identity, verification
 
 AUXILIARY = 0.4
 """Weight of PSPNet's auxiliary loss (arXiv 1612.01105)."""

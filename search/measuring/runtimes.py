@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.locks import DeviceLock
-from search.switches import switches
-from search.throughput import timer
+from search.measuring.locks import DeviceLock
+from search.measuring.switches import switches
+from search.measuring.throughput import timer
 
 ROUNDS = 10
 

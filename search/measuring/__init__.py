@@ -1,0 +1,1 @@
+"""What a network costs: counts, and throughput measured alone on its device."""

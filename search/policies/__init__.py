@@ -1,0 +1,1 @@
+"""Which trial goes on, and with what budget."""

@@ -1,0 +1,1 @@
+"""One network trained: recipe, task, one epoch at a time."""
