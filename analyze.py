@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 from rich.console import Console
 
-from results.frames import Run, RunError, read_run
+from record.run import Run, RunError, open_run
+from record.study import Comparison
 from results.pick import Rule
 from results.table import Format, write, write_all, write_with_notes
 
@@ -90,7 +91,7 @@ def ablation(
     from results.questions import questions
 
     result = started(run)
-    if not result.study.get("seeds"):
+    if not isinstance(result.study, Comparison):
         try:
             print(write_all(questions(result, rows, columns), style))
         except RunError as error:
@@ -139,8 +140,8 @@ def pick(
     Trials within the noise of each other are shown as ties, with their differences.
     """
     from deploy.picking import measured_again, write_study
+    from record.study import StudyError
     from results.decision import decide, pick_study, readable_rivals
-    from search.study import StudyError
 
     result = checked(run)
     given = {
@@ -332,7 +333,7 @@ def trained(run: str, result: Run, number: int) -> "nn.Module":
 def checked(run: str) -> Run:
     """Read a run, or end with what is wrong with it."""
     try:
-        return read_run(run)
+        return open_run(run)
     except RunError as error:
         fail(str(error))
 

@@ -25,14 +25,16 @@ from ray import tune  # isort: skip
 from ray.tune.search.optuna import OptunaSearch  # isort: skip
 
 from benchmarks.timing import write_csv
+from record.recipe import Recipe
+from record.resources import Resources
+from record.study import Search
+from record.trial import EpochResult, Final, Trial
 from search.backends import run
-from search.candidate import Candidate, Final, Job, Report
+from search.candidate import Candidate, Job, Report
 from search.data import Shard
 from search.engine import Engine
-from search.journal import Entry, Journal
+from search.journal import Journal
 from search.networks import Description, SpaceNetworks
-from search.study import Resources, Study
-from search.training.trainer import EpochResult, Recipe
 from spaces.cifar_mlp import CifarMLPSpace
 
 IMAGE = (3, (32, 32), 10)
@@ -95,12 +97,12 @@ class TimedNetworks(SpaceNetworks):
 class TimedEngine(Engine):
     """Notes how long each new trial takes to choose, all told and without its counts."""
 
-    def candidate(self) -> Entry | None:
+    def candidate(self) -> Trial | None:
         start, before = time.perf_counter(), TimedNetworks.describing
-        entry = super().candidate()
+        trial = super().candidate()
         spent = time.perf_counter() - start
         CHOOSING.append((spent, spent - (TimedNetworks.describing - before)))
-        return entry
+        return trial
 
 
 CHOOSING: list[tuple[float, float]] = []
@@ -110,7 +112,7 @@ def ours(backend: Literal["ray", "local"], trials: int, workers: int, folder: st
     """Return the seconds of a study on a backend."""
     from benchmarks.engine_overhead import Sleeper  # by the name under which workers find it, not __main__
 
-    study = Study(
+    study = Search(
         name=backend,
         space=SPACE,
         training=Recipe(epochs=1),

@@ -31,14 +31,16 @@ from typing import Any
 
 import torch
 
+from record.files import read_study
+from record.study import Study
+from record.trial import Trial
 from search.backends import local
 from search.data import load
 from search.draws import reference_point
 from search.engine import Engine
 from search.environment import environment
-from search.journal import Entry, Journal
+from search.journal import Journal
 from search.networks import SpaceNetworks
-from search.study import Study, read_study
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ("training_step", "grouped_fc", "conversion", "networks", "quiet_measurement")
@@ -212,7 +214,7 @@ def fastest(step: Mapping[str, float]) -> str:
     return max(RECIPES, key=lambda side: step.get(f"{side}_vs_auto", 1.0 if side == "auto" else 0.0))
 
 
-def table_1(study: Study, out: Path, end: float) -> tuple[list[Entry], float]:
+def table_1(study: Study, out: Path, end: float) -> tuple[list[Trial], float]:
     """Train what is missing until the time is over; return all trials, and the seconds spent on them in all calls."""
     study.folder.mkdir(parents=True, exist_ok=True)
     source = load(study.data)
@@ -228,7 +230,7 @@ def table_1(study: Study, out: Path, end: float) -> tuple[list[Entry], float]:
             local.run(engine)
     spent = before + time.monotonic() - start
     clock.write_text(json.dumps(spent))
-    return list(journal.entries.values()), spent
+    return list(journal.trials.values()), spent
 
 
 @contextlib.contextmanager
@@ -248,11 +250,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def tell(entry: Entry) -> None:
+def tell(trial: Trial) -> None:
     """Print a trial that has ended."""
-    if not entry.open:
-        accuracy = entry.final.test["accuracy"] if entry.final and entry.final.test else float("nan")
-        print(f"trial {entry.number} {entry.trial.params.get('network')} {entry.outcome} {accuracy:.2f} {entry.reason}")
+    if not trial.open:
+        accuracy = trial.final.test["accuracy"] if trial.final and trial.final.test else float("nan")
+        print(f"trial {trial.number} {trial.params.get('network')} {trial.state} {accuracy:.2f} {trial.reason}")
 
 
 def printed() -> dict[str, float]:
@@ -261,11 +263,11 @@ def printed() -> dict[str, float]:
         return {row["row"]: float(row["accuracy"]) for row in csv.DictReader(file)}
 
 
-def table_of(entries: Sequence[Entry], study: Study, paper: Mapping[str, float]) -> list[dict[str, object]]:
+def table_of(entries: Sequence[Trial], study: Study, paper: Mapping[str, float]) -> list[dict[str, object]]:
     """Return each row of Table 1 with our accuracies on the test images beside the paper's."""
     rows: list[dict[str, object]] = []
     for name in study.listed:
-        of_row = [e for e in entries if e.trial.params.get("network") == name and e.final and e.final.test]
+        of_row = [e for e in entries if e.params.get("network") == name and e.final and e.final.test]
         accuracies = [e.final.test["accuracy"] for e in of_row if e.final and e.final.test]
         trained = [e for e in of_row if e.twin is None]
         epochs = [r for e in trained for r in e.curve]
@@ -279,8 +281,8 @@ def table_of(entries: Sequence[Entry], study: Study, paper: Mapping[str, float])
                 "paper": paper.get(name),
                 "difference": None if mean is None or name not in paper else round(mean - paper[name], 2),
                 "seconds_an_epoch": round(statistics.median(r.seconds for r in epochs), 2) if epochs else None,
-                "images_per_s": next((round(e.throughput.median) for e in of_row if e.throughput), None),
-                "failed": sum(e.outcome == "failed" for e in entries if e.trial.params.get("network") == name),
+                "images_per_s": next((round(e.measurement.median) for e in of_row if e.measurement), None),
+                "failed": sum(e.state == "failed" for e in entries if e.params.get("network") == name),
             }
         )
     return rows

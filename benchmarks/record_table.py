@@ -9,21 +9,18 @@ with nothing else running: those of the run depend on what ran beside it. First
 import argparse
 import json
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, TypeAdapter
 
+from record.run import open_run
+from record.study import plain, what_data
 from repmlp import build, config_from_dict
-from results.frames import read_run
 from search.backends.tables import Table, write_table
-from search.data import DataConfig
 from search.measuring.costs import input_shape
-from search.measuring.throughput import MeasureConfig, measure
+from search.measuring.throughput import measure
 from search.networks import Description
-from search.training.trainer import Recipe, Trainer
-from spaces.catalogue import Space
+from search.training.trainer import Trainer
 
 
 def main() -> None:
@@ -31,16 +28,16 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    run = read_run(arguments.run)
+    run = open_run(arguments.run)
     complete = run.trials[run.trials["outcome"] == "complete"]
-    conditions = MeasureConfig(**run.study["measure"])
+    conditions = run.study.measure
     throughput = {}
     for deploy_id, config in complete.drop_duplicates("deploy_id").set_index("deploy_id")["config"].items():
         network = config_from_dict(config)
         measured = measure(build(network, deploy=True), input_shape(network), conditions, "cpu")
         throughput[deploy_id] = measured.median
         print(deploy_id, f"{measured.median:,.0f} ({measured.p10:,.0f}-{measured.p90:,.0f}) img/s", flush=True)
-    data, recipe = DataConfig(**run.study["data"]), Recipe(**run.study["training"])
+    data, recipe = run.study.data, run.study.training
     torch.set_num_threads(1)
     seconds = []
     for count, config in enumerate(complete["config"], 1):
@@ -55,16 +52,15 @@ def main() -> None:
     first = rows[0]["config"]
     table = Table(
         name=arguments.out.stem,
-        space=TypeAdapter(Annotated[Space, Field(discriminator="name")]).validate_python(run.study["space"]),
+        space=run.study.space,
         image=(first["in_channels"], tuple(first["size"]), first["classes"]),
         descriptions=descriptions,
         accuracy=np.array([c["accuracy"].to_numpy() for c in curves]),
         seconds=np.repeat(np.array(seconds)[:, None], len(curves[0]), 1),
         throughput=np.array([throughput[d.deploy_id] for d in descriptions]),
     )
-    about = {"study": run.study, "environment": run.environments[-1]}
-    about["study"]["data"].pop("root", None)
-    about["environment"].pop("command", None)
+    study, environment = plain(run.study), run.environments[-1]
+    about = {"study": {**study, "data": what_data(run.study)}, "environment": {**environment, "command": None}}
     write_table(arguments.out, table, about)
     whole = table.space.count(*table.image)
     print(json.dumps({"networks": len(descriptions), "of": whole, "bytes": arguments.out.stat().st_size}))

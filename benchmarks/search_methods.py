@@ -16,32 +16,34 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 from scipy.stats import wilcoxon
 
+from record.quantities import QUANTITIES
+from record.study import Search
 from search.backends.table import Completed, hypervolume_over_time, simulate
 from search.backends.tables import Table, nas_bench_201, nas_bench_301, read_table
-from search.policies.halving import Floats
+from search.policies.halving import Halving
+from search.ranking import Floats
 from search.samplers.proposing import STARTUP, Draw
 from search.samplers.surrogate import Accuracy, SurrogateSampler
-from search.study import DIRECTIONS, HalvingConfig, Limits, Objective, Study
 
 WORKERS = 8
 SHARES = (0.9, 0.95, 0.99)
-Objectives = tuple[Objective, ...]
+Objectives = tuple[str, ...]
 Method = Callable[[Table, Objectives, int, float], list[Completed]]
 MEASURED = Path(__file__).parent / "measured"
 
 
-def study(table: Table, objectives: Objectives, seed: int, sampler: Literal["surrogate", "random"]) -> Study:
+def study(table: Table, objectives: Objectives, seed: int, sampler: str) -> Search:
     """Return a study that is as by default, apart from what the table fixes."""
     slowest = float(table.values("latency").max()) if "latency" in objectives else None
-    limits = Limits(max_latency=slowest)
-    return Study(name=table.name, trials=10**6, seed=seed, sampler=sampler, objectives=objectives, limits=limits)
+    limits = {} if slowest is None else {"max_latency": slowest}
+    return Search(name=table.name, trials=10**6, seed=seed, sampler=sampler, objectives=objectives, limits=limits)
 
 
 def ours(table: Table, objectives: Objectives, seed: int, seconds: float) -> list[Completed]:
@@ -89,7 +91,7 @@ def plain(sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Method:
 
     def search(table: Table, objectives: Objectives, seed: int, seconds: float) -> list[Completed]:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directions = [DIRECTIONS[o] for o in objectives]
+        directions = [QUANTITIES[o].better or "maximize" for o in objectives]
         asked = optuna.create_study(sampler=sampler(seed), directions=directions)
         values = np.stack([table.values(o) for o in objectives], 1)
         running: list[tuple[float, int, int]] = []
@@ -115,8 +117,8 @@ def moasha(table: Table, objectives: Objectives, seed: int, seconds: float) -> l
     from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
 
     np.random.seed(seed)
-    first = HalvingConfig().rungs(table.epochs)[0]
-    signs = [-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in objectives]
+    first = Halving().rungs(table.epochs)[0]
+    signs = [-1.0 if QUANTITIES[o].maximised else 1.0 for o in objectives]
     scheduler = MOASHA(
         {"draw": randint(0, 2**31 - 1)}, list(objectives), max_t=table.epochs, grace_period=first, random_seed=seed
     )

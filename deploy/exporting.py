@@ -9,16 +9,15 @@ import pandas as pd
 import torch
 from torch import nn
 
+from record.run import Run
 from repmlp import config_from_dict, convert
 from results.card import card
 from results.export import any_batch, proved, quiet, record, table, whole_folder, written
-from results.frames import Run
 from results.verify import Network
 from search.data import load
 from search.environment import processor
 from search.measuring.costs import input_shape
 from search.measuring.runtimes import side_by_side
-from search.study import Study
 from search.training.trainer import make_task
 
 
@@ -45,7 +44,7 @@ def export_trial(
         FormatError: if a format cannot be written here, or the folder holds something else.
         DataError: if the validation images are missing.
     """
-    study = Study.model_validate(run.study)
+    study = run.study
     config = config_from_dict(cast(Any, run.trials.loc[number, "config"]))
     threads, shape = study.measure.threads, input_shape(config)
     torch.set_num_threads(threads)

@@ -9,9 +9,9 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from results.frames import Run
+from record.files import read_study
+from record.run import Run
 from search.measuring.remeasure import remeasured
-from search.study import Study, read_study
 
 
 def write_study(values: Mapping[str, Any], changes: Sequence[str], path: Path, why: str) -> None:
@@ -41,7 +41,7 @@ def measured_again(
     if device == "cuda" and not torch.cuda.is_available():
         return f"Not measured again: the run measured on {known['device']}, and no GPU is here."
     say(f"Measuring trial {number} again")
-    again = remeasured(Study.model_validate(result.study), cast(Any, known["config"]), device)
+    again = remeasured(result.study, cast(Any, known["config"]), device)
     text = f"Measured again: {again.median:,.0f} img/s (p10-p90 {again.p10:,.0f}-{again.p90:,.0f})"
     if again.relative is not None:
         text += f", {again.relative:.2f} x base"

@@ -1,15 +1,50 @@
-"""Studies as older versions of this tool stored them, read as today's would have written them."""
+"""What older versions of this tool stored, read as today's would have written it.
 
-from collections.abc import Mapping
+Format 0 and 1 hold of a study what must not change as it goes on, without resources and budget; 0 has `training.bf16`
+for `training.precision`. Second measurements lie with the study. Format 2 holds the study whole, and its number.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
 
-def upgraded(study: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored study with the keys of today; one of today is returned as it is.
+FORMAT = 2
+"""That which is written."""
+OF_SEARCHES = ("trials", "sampler", "start_with", "from_runs", "halving")
+OF_COMPARISONS = ("seeds", "test")
 
-    `training.bf16` became `training.precision`; a study that says neither trained in bfloat16, which was the default.
+
+def study_values(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Return a stored study as plain values that `record.study.study_of` reads.
+
+    Args:
+        attributes: of the study in storage.
+        trials: which tell what older formats leave out: the device that measured, and the number of seeds.
     """
+    study = dict(attributes["study"])
+    if attributes.get("format", 1) >= FORMAT:
+        return study
     training = dict(study.get("training", {}))
-    if "precision" not in training:
+    if "precision" not in training:  # bfloat16 was the default
         training["precision"] = "bfloat16" if training.pop("bf16", True) else "float32"
-    return {**study, "training": training}
+    known = [t.user_attrs for t in trials if "config" in t.user_attrs]
+    devices = {r["throughput"].get("device", "cpu") for r in known if r.get("throughput")}
+    found = {**study, "training": training, "resources": {"gpus": 1 if devices - {"cpu", "recorded"} else 0}}
+    if study.get("seeds"):
+        seeds = {r["seed"] for r in known}
+        found["seeds"] = max(1, len(seeds))
+        return {k: v for k, v in found.items() if k not in OF_SEARCHES}
+    counted = [r for r in known if not ({"twin", "origin"} & set(r)) and r.get("outcome") != "infeasible"]
+    found["trials"] = max(1, len(counted))
+    return {k: v for k, v in found.items() if k not in OF_COMPARISONS}
+
+
+def trial_attributes(trial: FrozenTrial, study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a trial in the format of today; `study` are those of its study."""
+    found = dict(trial.user_attrs)
+    if "params" not in found:  # names carried what was offered, such as "stage1.groups of 1, 2"
+        found["params"] = {name.partition(" of ")[0]: value for name, value in trial.params.items()}
+    if found.get("final") and f"confirmed {trial.number}" in study:
+        found["confirmed"] = study[f"confirmed {trial.number}"]
+    return found

@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from results.frames import Run, RunError
+from record.run import Run, RunError
+from record.study import Comparison
 from results.statistics import LEAST, Difference, difference, holm
 
 COLUMNS = (
@@ -77,7 +78,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
 
 def results(run: Run) -> pd.DataFrame:
     """Return the trials of a study that lists networks, with their names as `variant`, the first seed first."""
-    if not run.study.get("seeds"):
+    if not isinstance(run.study, Comparison):
         raise RunError(f"{run.name} is a search; it lists no networks that are trained with the same seeds.")
     trials = run.trials[run.trials["config"].notna()].copy()
     names = trials.get("param.network", pd.Series(pd.NA, index=trials.index))
@@ -89,7 +90,7 @@ def results(run: Run) -> pd.DataFrame:
 
 def sole_name(run: Run) -> str:
     """Return what the network of a study that lists one is called, which is no parameter."""
-    return str(next(iter(run.study["space"].get("networks", {"base": None}))))
+    return run.study.listed[0]
 
 
 def split(scores: pd.DataFrame) -> str:
@@ -99,7 +100,7 @@ def split(scores: pd.DataFrame) -> str:
 
 def change_of(run: Run, name: str) -> Any:
     """Return how the study describes a variant."""
-    return run.study["space"].get("variants", {}).get(name)
+    return getattr(run.study.space, "variants", {}).get(name)
 
 
 def compared(pair: pd.DataFrame) -> Difference | None:

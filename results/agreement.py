@@ -5,8 +5,8 @@ from itertools import combinations
 
 import pandas as pd
 
+from record.run import Run, RunError
 from results.ablation import compared, p_value, results, split
-from results.frames import Run, RunError
 
 
 def paper_rows(run: Run) -> pd.DataFrame:
@@ -15,7 +15,7 @@ def paper_rows(run: Run) -> pd.DataFrame:
     Raises:
         RunError: if it names none.
     """
-    number = run.study["space"].get("table")
+    number = getattr(run.study.space, "table", None)
     if number is None:
         raise RunError(f"{run.name} names no table of the paper; set space.table in the study, such as table: 1.")
     with (resources.files("results.paper") / f"table{number}.csv").open() as stream:

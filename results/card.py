@@ -8,8 +8,9 @@ from typing import Any, cast
 import jinja2
 import pandas as pd
 
+from record.run import Run
+from record.study import plain
 from results.formats import FORMATS
-from results.frames import Run
 from results.statistics import accuracy_interval
 from results.summary import summary
 from results.verify import Verified
@@ -66,7 +67,7 @@ def card(
     template = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True).from_string(
         resources.files("results").joinpath("card.md").read_text()
     )
-    training, data = run.study["training"], run.study["data"].get("name")
+    training, data = run.study.training, plain(run.study)["data"]["name"]
     return template.render(
         name=run.name,
         trial=number,
@@ -80,7 +81,7 @@ def card(
         images=trial["images"] if pd.notna(trial["images"]) else "the",
         accuracy=percent(found["converted"].accuracy, trial["images"]),
         test=percent(cast(float, trial["test"]), trial["test_images"]) if pd.notna(trial["test"]) else "",
-        trained=f"{training.get('epochs')} epochs on {data} in {training['precision']}, seed {trial['seed']}, "
+        trained=f"{training.epochs} epochs on {data} in {training.precision}, seed {trial['seed']}, "
         "converted for scoring",
         trained_accuracy=f"{found['trained'].accuracy:.2f}",
         agreement=[[title(name), *errors(verified)] for name, verified in found.items() if name != "trained"],

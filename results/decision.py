@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from results.frames import Run, RunError
+from record.run import Run, RunError
+from record.study import Comparison, plain
 from results.front import front
-from results.pick import LIMITS, Rule, choose, keeps
+from results.pick import Rule, choose, keeps
 from results.statistics import accuracy_interval, difference_noise
 from results.summary import summary
 
@@ -35,7 +36,9 @@ def decide(run: Run, limits: Mapping[str, float], rule: Rule, trial: int | None 
     Raises:
         RunError: if no complete trial keeps them, or `trial` is not complete.
     """
-    if run.study.get("seeds") and trial is None:  # a single training says little where there are several of a network
+    if (
+        isinstance(run.study, Comparison) and trial is None
+    ):  # a single training says little where there are several of a network
         raise RunError(f"{run.name} lists its networks; compare them with analyze.py ablation, then give --trial.")
     done = run.trials[run.trials["outcome"] == "complete"]
     if done.empty:
@@ -64,7 +67,7 @@ def impossible(done: pd.DataFrame, limits: Mapping[str, float]) -> str:
     alone = {name: limit for name, limit in limits.items() if not keeps(done, {name: limit}).any()}
     parts = []
     for name, limit in (alone or limits).items():
-        values = done[LIMITS[name]].astype(float)
+        values = done[name.partition("_")[2]].astype(float)
         parts.append(
             f"{name}={limit:,g} (here {values.min() if name.startswith('max') else values.max():,.6g} at best)"
         )
@@ -81,7 +84,7 @@ def rivals(run: Run, feasible: pd.DataFrame, number: int, rule: Rule) -> pd.Data
     pick = row(feasible, number)
     by_speed = feasible.sort_values("throughput", ascending=False).index
     ties = [n for n in by_speed if n != number and tied(pick, row(feasible, n), rule)]
-    on_front = front(Run(**{**vars(run), "trials": feasible})).sort_values("accuracy")
+    on_front = front(run, feasible).sort_values("accuracy")
     above = on_front[on_front["accuracy"] > pick["accuracy"]].index[:1]
     below = on_front[on_front["accuracy"] < pick["accuracy"]].index[-1:]
     near = [n for n in [*above, *below] if n != number and n not in ties]
@@ -160,7 +163,7 @@ def reason(
 
 
 def pick_study(run: Run, number: int, seeds: int, folder: str) -> dict[str, Any]:
-    """Return the study that trains a trial's network fully: the run's data, recipe and measurement, several seeds.
+    """Return the study that trains a trial's network fully, with several seeds: data, recipe, measurement and resources are the run's.
 
     Args:
         run: where the trial is.
@@ -168,14 +171,15 @@ def pick_study(run: Run, number: int, seeds: int, folder: str) -> dict[str, Any]
         seeds: trainings.
         folder: of the run folders.
     """
-    same = {name: run.study[name] for name in ("data", "training", "objectives", "measure")}
+    study = plain(run.study)
+    same = {name: study[name] for name in ("data", "training", "objectives", "measure", "resources")}
     network = {f"trial-{number}": run.trials.loc[number, "config"]}
     return {
         "name": f"{run.name}-pick",
         "space": {"name": "fixed", "networks": network},
         "seeds": seeds,
         **same,
-        "limits": {name: value for name, value in run.study["limits"].items() if name == "max_latency"},
+        "limits": {name: value for name, value in study["limits"].items() if name == "max_latency"},
         "runs": folder,
     }
 

@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import math
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -12,11 +11,12 @@ import plotly.io
 from markupsafe import Markup
 from plotly.colors import sequential
 
-from results.frames import Run
+from record.quantities import Quantity, limits
+from record.run import Run
 from results.palette import ABSENT, EXCLUDED, OKABE_ITO, STATES
 from results.parameters import NOT_ASKED, asked
-from results.pick import LIMITS, ORDER
-from results.quantities import points, quantities
+from results.pick import ORDER
+from results.points import points, quantities
 from results.summary import summary
 
 COLUMNS = ("outcome", "reason", "steady", "host_bound", "throughput_p10", "throughput_p90", "epochs")
@@ -37,7 +37,8 @@ def embedded(run: Run) -> dict[str, Any]:
         frame.loc[shown.index, "accuracy"] = shown["accuracy"]
     frame[["low", "high"]] = shown[["low", "high"]].reindex(frame.index)
     frame["shown"] = frame.index.isin(shown.index)
-    exact = {*run.objectives, *LIMITS.values()}
+    bounds = {key: q.name for key, q in limits(run.study.quantities).items()}
+    exact = {*run.objectives, *bounds.values()}
     frame = frame.round({name: digits for name, digits in DIGITS.items() if name in frame and name not in exact})
     trials = {str(name): plain(frame[name]) for name in frame} | {"trial": frame.index.tolist()}
     texts = [json.dumps(c) if isinstance(c, dict) else None for c in run.trials["config"]]
@@ -48,7 +49,8 @@ def embedded(run: Run) -> dict[str, Any]:
         "name": run.name,
         "objectives": run.objectives,
         "maximise": run.maximise,
-        "quantities": {name: asdict(q) | {"title": q.title} for name, q in known.items()},
+        "bounds": bounds,
+        "quantities": {name: shown_as(q) for name, q in known.items()},
         "trials": trials | {"network": [places[text] if text else None for text in texts]},
         "summaries": [summary(config) for config in configs.values()],
         "configs": packed(list(configs.values())),
@@ -59,6 +61,11 @@ def embedded(run: Run) -> dict[str, Any]:
         "notAsked": NOT_ASKED,
         "template": plotly.io.templates["simple_white"].to_plotly_json(),
     }
+
+
+def shown_as(quantity: Quantity) -> dict[str, Any]:
+    """Return what the page needs to show a quantity: title with unit, and the divisor of values for that unit."""
+    return {"title": quantity.axis, "divisor": quantity.divisor}
 
 
 def plain(values: pd.Series) -> list[Any]:
@@ -79,7 +86,8 @@ def sliders(run: Run) -> dict[str, dict[str, Any]]:
     """
     shown, known = points(run), quantities(run)
     found: dict[str, dict[str, Any]] = {}
-    for name, column in LIMITS.items():
+    for name, bounded in limits(run.study.quantities).items():
+        column = bounded.name
         values = shown[column].dropna().astype(float)
         if column not in known or values.nunique() < 2:
             continue
@@ -88,7 +96,7 @@ def sliders(run: Run) -> dict[str, dict[str, Any]]:
         low = round(math.floor(values.min() / step) * step, digits)
         high = round(math.ceil(values.max() / step) * step, digits)
         loosest = high if name.startswith("max_") else low
-        found[name] = {"low": low, "high": high, "step": step, "loosest": loosest, "quantity": known[column]}
+        found[name] = {"low": low, "high": high, "step": step, "loosest": loosest, "quantity": shown_as(known[column])}
     return found
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pandas as pd
 
-from results.frames import Run
+from record.run import Run
 from results.front import front
 from results.palette import STATES
-from results.quantities import UNDER_WAY, points, quantities
+from results.points import UNDER_WAY, points, quantities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +46,11 @@ def save(figure: "Figure", path: Path) -> None:
     part.replace(path)
 
 
+def write(run: Run, path: Path) -> None:
+    """Draw the front of a run into a file, see `front_figure` and `save`."""
+    save(front_figure(run), path)
+
+
 def front_figure(run: Run) -> "Figure":
     """Draw accuracy over the first other objective: the front, the other complete trials, and those stopped early.
 
@@ -74,7 +79,7 @@ def front_figure(run: Run) -> "Figure":
         draw(axes, rest[rest["outcome"].isin(UNDER_WAY)], other, "^", STATES["under way"], "under way, so far")
         draw(axes, rest[rest["outcome"] == "complete"], other, "o", STATES["complete"], "at full budget")
         draw(axes, best, other, "D", STATES["front"], "front")
-        axes.set(xlabel=known[other].title, ylabel=known["accuracy"].title)
+        axes.set(xlabel=known[other].axis, ylabel=known["accuracy"].axis)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, handletextpad=0.2, columnspacing=1)
     return figure
 

@@ -1,21 +1,24 @@
 """The Pareto front of a run and its hypervolume over time."""
 
-import moocore
 import numpy as np
 import pandas as pd
 
-from results.frames import Run
+from record.front import hypervolume, undominated
+from record.run import Run
 
 
-def front(run: Run) -> pd.DataFrame:
+def front(run: Run, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the trials that no other one beats in all objectives, one row a network, most accurate first.
+
+    Of all trials of a run, or of those given.
 
     A trial without a value for an objective, such as a throughput that was not measured, is left out.
     """
-    done = complete(run).dropna(subset=run.objectives)
+    done = complete(run) if trials is None else trials[trials["outcome"] == "complete"]
+    done = done.dropna(subset=run.objectives)
     if done.empty:
         return done
-    best = moocore.is_nondominated(done[run.objectives].to_numpy(float), maximise=run.maximise, keep_weakly=True)
+    best = undominated(done[run.objectives].to_numpy(float), run.maximise)
     return done[best].sort_values("accuracy", ascending=False)
 
 
@@ -34,7 +37,6 @@ def hypervolume_over_time(run: Run) -> pd.DataFrame:
     if done.empty or not run.reference:
         return pd.DataFrame({"minutes": [], "hypervolume": []})
     points = done[run.objectives].to_numpy(float)
-    reference = [run.reference[o] for o in run.objectives]
-    volumes = [moocore.hypervolume(points[: i + 1], ref=reference, maximise=run.maximise) for i in range(len(points))]
+    volumes = [hypervolume(run.study, points[: i + 1].tolist(), run.reference) for i in range(len(points))]
     minutes = (done["end"] - run.trials["start"].min()).dt.total_seconds() / 60
     return pd.DataFrame({"minutes": minutes.to_numpy(), "hypervolume": np.array(volumes)})

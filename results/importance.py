@@ -7,7 +7,7 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 
-from results.frames import Run
+from record.run import Run
 from results.front import complete
 from results.parameters import asked
 

@@ -2,11 +2,7 @@
 // The limits, the front and the rules of results/pick.py, on the same numbers: the trials as the page holds them.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { objectives, maximise, rules } = data;
-const BOUNDS = {
-  params: "max_params", macs: "max_macs", throughput: "min_throughput", latency: "max_latency",
-  accuracy: "min_accuracy",
-};
+const { objectives, maximise, rules, bounds } = data;
 const known = (value) => value !== null && value !== undefined;
 const trials = data.trials.trial.map((_, i) => ({
   ...Object.fromEntries(Object.entries(data.trials).map(([name, values]) => [name, values[i]])),
@@ -16,7 +12,7 @@ const trials = data.trials.trial.map((_, i) => ({
 }));
 
 function keeps(t, given) {
-  return Object.entries(BOUNDS).every(([column, name]) => {
+  return Object.entries(bounds).every(([name, column]) => {
     if (!(name in given)) return true;
     if (!known(t[column])) return false;
     return name.startsWith("max_") ? t[column] <= given[name] : t[column] >= given[name];

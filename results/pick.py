@@ -6,6 +6,8 @@ from enum import StrEnum
 import moocore
 import pandas as pd
 
+from record.quantities import limits as known_limits
+
 
 class Rule(StrEnum):
     """What is best among the trials that keep the limits."""
@@ -17,15 +19,6 @@ class Rule(StrEnum):
     knee = "knee"
     """Of the front, the largest sum of the objectives, each scaled to 0 (worst on it) to 1; ties: higher accuracy."""
 
-
-LIMITS = {
-    "max_params": "params",
-    "max_macs": "macs",
-    "min_throughput": "throughput",
-    "max_latency": "latency",
-    "min_accuracy": "accuracy",
-}
-"""Limits and the columns that they bound: those of a study, and the accuracy in percent."""
 
 ORDER = {
     Rule.max_accuracy: {"accuracy": False, "throughput": False, "params": True},
@@ -39,18 +32,19 @@ def keeps(trials: pd.DataFrame, limits: Mapping[str, float]) -> "pd.Series[bool]
     """Return whether each trial keeps all limits; a value that is not known keeps none.
 
     Args:
-        trials: with the columns of `results.frames.trials_frame`.
-        limits: name, as in `LIMITS`, to the last value that keeps it.
+        trials: with the columns of `record.run.trials_frame`.
+        limits: key, such as max_params, to the last value that keeps it.
 
     Raises:
         ValueError: if there is no such limit.
     """
     kept = pd.Series(True, index=trials.index)
     for name, limit in limits.items():
-        if name not in LIMITS:
-            raise ValueError(f"limit {name} is not there; use {', '.join(LIMITS)}.")
-        values = trials[LIMITS[name]].astype(float)
-        kept &= values <= limit if name.startswith("max_") else values >= limit
+        bound, _, column = name.partition("_")
+        if bound not in ("max", "min") or column not in trials:
+            raise ValueError(f"limit {name} is not there; use {', '.join(known_limits())}.")
+        values = trials[column].astype(float)
+        kept &= values <= limit if bound == "max" else values >= limit
     return kept
 
 
@@ -58,7 +52,7 @@ def choose(trials: pd.DataFrame, rule: Rule, objectives: Sequence[str], maximise
     """Return the number of the best complete trial; of equal ones the first.
 
     Args:
-        trials: those that keep the limits, in any state, with the columns of `results.frames.trials_frame`.
+        trials: those that keep the limits, in any state, with the columns of `record.run.trials_frame`.
         rule: what is best.
         objectives: columns that `Rule.knee` weighs against each other.
         maximise: whether more is better, one an objective.

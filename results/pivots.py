@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.frames import Run
+from record.run import Run
 from results.front import complete
 from results.parameters import NOT_ASKED, asked
 

@@ -1,6 +1,6 @@
 """Where a run was made, in a sentence."""
 
-from results.frames import Run
+from record.run import Run
 
 
 def made_on(run: Run) -> str:
@@ -19,5 +19,5 @@ def made_on(run: Run) -> str:
 def training(run: Run) -> str:
     """Say in which precision and for how long all has been trained, and how long of that it waited for measurements."""
     seconds, waited = run.epochs["seconds"].sum(), run.epochs["waited"].sum()
-    text = f"Training took {seconds / 3600:.2f} hours in all, in {run.study['training']['precision']}"
+    text = f"Training took {seconds / 3600:.2f} hours in all, in {run.study.training.precision}"
     return f"{text}; {waited / seconds:.1%} of them passed in waiting for measurements" if waited else text

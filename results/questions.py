@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from results.frames import Run, RunError
+from record.run import Run, RunError
 from results.front import complete
 from results.importance import LEAST, importance
 from results.pivots import pivot, placement

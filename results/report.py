@@ -10,12 +10,13 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from record.run import Run
+from record.study import plain
 from results.embedded import embedded, script, sliders
-from results.frames import Run
 from results.front import complete
 from results.pick import Rule
+from results.points import segments
 from results.provenance import training
-from results.quantities import segments
 from results.sections import html_table, sections
 from results.views import front_table
 
@@ -58,7 +59,7 @@ def page(run: Run, source: str, folder: Path) -> str:
         sliders=sliders(run),
         front_table="" if complete(run).empty else html_table(front_table(run)),
         sections=below,
-        study=json.dumps(run.study, indent=2),
+        study=json.dumps(plain(run.study), indent=2),
         commands=commands(run, source),
         # Browsers read a page of ASCII alone about a tenth faster.
         plotly=Markup(get_plotlyjs().encode("ascii", "backslashreplace").decode()),

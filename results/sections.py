@@ -11,8 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from record.run import Run
+from record.study import Comparison
 from results.ablation import ablation_table, readable_table, title
-from results.frames import Run
 from results.front import complete, hypervolume_over_time
 from results.importance import LEAST, importance
 from results.palette import OKABE_ITO, STATES
@@ -44,7 +45,7 @@ def sections(run: Run, weights: Path) -> Iterator[Section]:
     done = complete(run)
     if done.empty:
         return
-    if run.study.get("seeds"):
+    if isinstance(run.study, Comparison):
         table = ablation_table(run)
         yield Section(
             title="Ablation", note=f"{title(run, table)}. {made_on(run)}", html=html_table(readable_table(table))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from results.frames import Run
+from record.run import Run
 from results.front import front
 from results.summary import summary
 

@@ -4,7 +4,7 @@ import copy
 import gc
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from record.measure import MeasureConfig, Throughput
+from record.recipe import Recipe
+from record.trial import EpochResult, Final
 from repmlp import build, config_from_dict, convert
 from search.data import DataConfig, Shard
 from search.measuring.costs import input_shape
 from search.measuring.locks import DeviceLock
-from search.measuring.throughput import MeasureConfig, MeasureError, Throughput, measure
-from search.training.trainer import DivergedError, EpochResult, Recipe, Trainer
+from search.measuring.throughput import MeasureError, measure
+from search.training.trainer import DivergedError, Trainer
 
 TOLERANCE = 1e-5
 """Largest difference between converted and trained outputs, relative to the largest output."""
@@ -63,23 +66,6 @@ class Job:
     """False if only the throughput is wanted."""
     tests: bool = False
     """Whether the converted network is scored on the test images in the end."""
-
-
-@dataclass(frozen=True)
-class Final:
-    """What a trial gave at full budget."""
-
-    accuracy: float
-    """Of the converted network on the validation split, percent."""
-    conversion_error: float
-    """Largest difference of converted and trained outputs on it, relative to the largest output."""
-    details: dict[str, float] = field(default_factory=dict)
-    """Other scores of the converted network, percent."""
-    images: int | None = None
-    """Validation images that were judged right or wrong; None where the score is no share of images."""
-    test: dict[str, float] | None = None
-    """Scores of the converted network on the test images, percent; None if they were left alone."""
-    test_images: int | None = None
 
 
 @dataclass(frozen=True)

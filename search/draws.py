@@ -4,44 +4,45 @@ from collections.abc import Iterator
 
 import optuna
 
+from record.quantities import excess
+from record.study import Study, StudyError
 from repmlp.networks import NetworkConfig
-from search.measuring.costs import network_costs
-from search.networks import Image
-from search.study import Study, StudyError
-from spaces.ablations import AblationSpace
-from spaces.fixed import FixedSpace
+from search.networks import Image, networks_of
 
 DRAWS = 200
 
 
-def random_networks(study: Study, image: Image) -> Iterator[tuple[NetworkConfig, dict[str, int]]]:
+def random_networks(study: Study, image: Image) -> Iterator[tuple[NetworkConfig, dict[str, float]]]:
     """Yield networks drawn at random from the study's seed, with their counts; nothing is recorded.
 
     Raises:
         StudyError: if the space has no network for such images.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    dummy = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.seed))
+    dummy, networks = (
+        optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.seed)),
+        networks_of(study, image),
+    )
     while True:
         try:
             config = study.space.suggest(dummy.ask(), *image)
         except ValueError as error:
             raise StudyError(f"the space has no network for {image[1][0]}x{image[1][1]} images: {error}") from None
-        yield config, network_costs(config)
+        yield config, networks.describe(config).costs
 
 
-def listed_networks(study: Study, image: Image) -> list[tuple[str, NetworkConfig, dict[str, int]]]:
+def listed_networks(study: Study, image: Image) -> list[tuple[str, NetworkConfig, dict[str, float]]]:
     """Return name, network and counts of all that a study lists.
 
     Raises:
         StudyError: if one does not fit such images.
     """
-    assert isinstance(study.space, AblationSpace | FixedSpace)
     try:
         networks = [(name, study.space.network(name, *image)) for name in study.listed]
     except ValueError as error:
         raise StudyError(str(error)) from None
-    return [(name, network, network_costs(network)) for name, network in networks]
+    describe = networks_of(study, image).describe
+    return [(name, network, describe(network).costs) for name, network in networks]
 
 
 def reference_point(study: Study, image: Image) -> dict[str, float]:
@@ -58,21 +59,23 @@ def reference_point(study: Study, image: Image) -> dict[str, float]:
         drawn = [costs for _, _, costs in listed_networks(study, image)]
     else:
         drawn = [next(networks)[1] for _ in range(16)]
-    while all(max(study.limits.excess(costs).values(), default=0.0) > 0 for costs in drawn):
+    while all(max(excess(costs, study.limits).values(), default=0.0) > 0 for costs in drawn):
         if len(drawn) >= DRAWS:
             least = {name: min(costs[name] for costs in drawn) for name in ("params", "macs")}
             raise StudyError(
                 f"none of {DRAWS} random networks of the space keeps the limits "
-                f"{study.limits.model_dump(exclude_none=True)}; the least seen are params={least['params']:,} and "
+                f"{limits_text(study)}; the least seen are params={least['params']:,} and "
                 f"macs={least['macs']:,}. Raise the limits or widen the space."
             )
         drawn.append(next(networks)[1])
-    largest = {name: max(costs[name] for costs in drawn) for name in ("params", "macs")}
-    point = {
-        "accuracy": 100 / image[2],
-        "throughput": study.limits.min_throughput or 0.0,
-        "latency": study.limits.max_latency or 0.0,
-        "macs": study.limits.max_macs or largest["macs"],
-        "params": study.limits.max_params or largest["params"],
-    }
-    return {name: point[name] for name in study.objectives}
+    point = {"accuracy": 100 / image[2]}
+    for q in study.quantities:
+        known = [costs[q.name] for costs in drawn if q.name in costs]
+        worst = (min if q.maximised else max)(known, default=0.0)
+        point.setdefault(q.name, study.limits.get(q.limit, worst))
+    return {q.name: point[q.name] for q in study.quantities}
+
+
+def limits_text(study: Study) -> str:
+    """Write the limits of a study."""
+    return ", ".join(f"{name}={limit:,g}" for name, limit in study.limits.items())

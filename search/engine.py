@@ -1,22 +1,22 @@
 """The way of a candidate: asked, costed, compared with what is known, handed out, judged, told.
 
-It knows neither Ray nor a clock: a backend takes tasks with `next` and gives back reports with `report`.
+It knows neither Ray nor a clock: a backend takes tasks with `next` and gives back reports with `report`. What is next
+is a queue; what goes on is its policy's to say; which states follow which, `record.trial` has.
 """
 
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
-
+from record.quantities import excess
+from record.study import Comparison
+from record.trial import State, Trial
 from search.candidate import Job, Report, checkpoint_path
-from search.journal import Entry, Journal
+from search.journal import Journal
 from search.networks import Networks
-from search.policies.halving import Floats, Rung, promotion, ranks
-from search.policies.listed import PlannedSampler, planned
-from search.samplers.proposing import make_sampler
-from search.study import DIRECTIONS
+from search.policies.full import Policy, trained
 from search.warmstart import begin
+from spaces.choices import Recorded
 
 PATIENCE = 200
 """Candidates in a row that need no training before the space counts as exhausted."""
@@ -29,58 +29,38 @@ class Engine:
     Args:
         journal: opened for the study to run; trials that were under way are taken up first.
         networks: where candidates come from.
-        watch: called with each entry whose state or curve changed.
+        watch: called with each trial whose state or curve changed.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        networks: Networks,
-        watch: Callable[[Entry], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, journal: Journal, networks: Networks, watch: Callable[[Trial], None] = lambda _: None) -> None:
         self.study, self.journal, self.networks, self.watch = journal.study, journal, networks, watch
-        study = self.study
-        self.rungs = study.rungs
-        begin(study, networks, journal)
-        seed = study.seed + len(journal.entries)
-        self.plan = planned(study, journal.entries.values())
-        """For a study that lists its networks, what is to be trained yet; None for a search."""
-        journal.optuna.sampler = (
-            make_sampler(study, journal.entries, networks, seed) if self.plan is None else PlannedSampler(self.plan)
-        )
-        self.reached: dict[int, dict[int, tuple[Floats, float]]] = {epoch: {} for epoch in self.rungs}
-        """For each rung, the losses and the excess of the trials that reached it, by number."""
-        self.ranked: dict[int, Rung] = {}
-        """The same as the scheduler sees it, until another trial gets there."""
-        self.paused: dict[int, set[int]] = {epoch: set() for epoch in self.rungs}
-        """For each rung, the trials that wait there."""
-        self.prepared: Entry | None = None
+        begin(self.study, networks, journal)
+        self.policy = policy_of(journal)
+        journal.optuna.sampler = self.policy.sampler(networks, self.study.seed + len(journal.trials))
+        self.baseline = networks.baseline()
+        self.queue: deque[Trial] = deque()
+        """Trials to hand out before anything else: cut off, lost, or to be measured once more."""
+        self.prepared: Trial | None = None
         """The next new trial, asked for while all workers were busy, so that none of them waits for the sampler."""
         self.running: set[int] = set()
-        self.places = study.resources.concurrent
+        self.places = self.study.resources.concurrent
         """How many tasks may be out at once; a backend with fewer places lowers it."""
         self.rejected = 0
         """Candidates in a row that needed no training."""
-        self.confirming: set[int] = set()
-        """Trials that are, or were, measured again by this engine."""
-        self.baseline = networks.baseline()
-        self.left: deque[Entry] = deque()
-        for entry in list(journal.entries.values()):
-            for epoch in self.rungs:
-                self.rank(entry, epoch)
-            if entry.outcome == "paused":
-                self.paused[entry.granted].add(entry.number)
-            if entry.twin is not None and entry.open:
-                journal.answered(entry, journal.entries[entry.twin])
-            elif entry.outcome == "running":
-                self.left.append(entry)
+        for trial in list(journal.trials.values()):
+            self.take_up(trial)
 
-    def trained(self) -> int:
-        """Return how many trials count against the budget: all but duplicates, infeasible ones and earlier runs'."""
-        return sum(
-            e.outcome not in ("duplicate", "infeasible") and e.twin is None and e.origin is None
-            for e in self.journal.entries.values()
-        )
+    def take_up(self, trial: Trial) -> None:
+        """Go on with a trial of the journal."""
+        for epoch in self.study.rungs:
+            if len(trial.curve) >= epoch:
+                self.policy.reached(trial, epoch)
+        if trial.state is State.paused:
+            self.policy.waits(trial)
+        elif trial.twin is not None and trial.open:
+            self.journal.answered(trial, self.journal.trials[trial.twin])
+        elif trial.open:
+            self.queue.append(trial)
 
     @property
     def exhausted(self) -> bool:
@@ -90,232 +70,212 @@ class Engine:
     @property
     def spent(self) -> bool:
         """Whether no new trial will start."""
-        if self.plan is not None:
-            return not self.plan
-        return self.exhausted or self.trained() >= self.study.trials
+        return self.policy.spent(self.exhausted)
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to run."""
-        waiting = self.left or self.prepared or any(self.paused.values())
-        return not self.running and not waiting and self.spent and self.unconfirmed() is None
+        return not (self.running or self.queue or self.prepared or self.policy.waiting()) and self.spent
+
+    def trained(self) -> int:
+        """Return how many trials count against the budget."""
+        return trained(self.journal)
 
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
         if len(self.running) >= self.places:
             return "wait"
-        entry = self.cut_off() or self.promoted() or self.fresh() or self.promoted()
-        if entry is not None:
-            return self.start(entry)
+        trial = self.queued() or self.promoted() or self.fresh() or self.promoted()
+        if trial is not None:
+            return self.start(trial)
         if self.running:
             return "wait"
-        for number in sorted(number for numbers in self.paused.values() for number in numbers):
-            entry = self.journal.entries[number]
-            self.journal.end(entry, "stopped", f"not promoted after epoch {len(entry.curve)}")
-            self.ended(entry)
-        self.paused = {epoch: set() for epoch in self.rungs}
-        entry = self.unconfirmed()
-        if entry is not None:
-            self.confirming.add(entry.number)
-            return self.start(entry)
+        for trial in self.policy.waiting():
+            self.end(trial, State.stopped, f"not promoted after epoch {len(trial.curve)}")
         return "finished"
 
-    def unconfirmed(self) -> Entry | None:
-        """Return a member of the front, or a listed one, whose throughput, an objective, was not measured twice yet."""
-        if not self.study.measure.confirm or not {"throughput", "latency"} & set(self.study.objectives):
-            return None
-        done = [e for e in self.journal.entries.values() if e.outcome == "complete" and e.final and e.throughput]
-        if not done:
-            return None
-        losses = np.array([self.losses(e, e.final.accuracy) for e in done if e.final])
-        best = np.ones(len(done)) if self.plan is not None else ranks(losses, np.zeros(len(done))) == 0
-        front = [done[row] for row in np.flatnonzero(best)]
-        twice = {e.deploy_id for e in done if e.confirmed is not None or e.number in self.confirming}
-        return next((e for e in front if e.deploy_id not in twice), None)
+    def queued(self) -> Trial | None:
+        """Return a trial that is to go on; one that was cut off before it was admitted may not be."""
+        while self.queue:
+            trial = self.queue.popleft()
+            if trial.granted or self.admitted(trial):
+                return trial
+        return None
+
+    def promoted(self) -> Trial | None:
+        """Return the paused trial that goes on, with its next budget."""
+        trial = self.policy.promoted(self.spent)
+        if trial is not None:
+            self.journal.grant(trial, self.policy.budget_after(trial.granted))
+        return trial
 
     def prepare(self) -> None:
         """Choose the next new trial, if none is ready yet; a backend calls it while all workers are busy."""
-        if self.prepared is None and not self.left and not self.spent:
+        if self.prepared is None and not self.queue and not self.spent:
             self.prepared = self.candidate()
 
-    def fresh(self) -> Entry | None:
+    def fresh(self) -> Trial | None:
         """Return a new trial, if there is to be one."""
         self.prepare()
-        entry, self.prepared = self.prepared, None
-        return entry
+        trial, self.prepared = self.prepared, None
+        return trial
 
-    def cut_off(self) -> Entry | None:
-        """Return a trial that was under way when the study was last interrupted."""
-        while self.left:
-            entry = self.left.popleft()
-            if entry.granted or self.admitted(entry):
-                return entry
-        return None
-
-    def promoted(self) -> Entry | None:
-        """Return the paused trial that goes on, with its next budget."""
-        if self.study.halving is None:
-            return None
-        rungs = [self.rung(epoch) for epoch in self.rungs]
-        waiting = [self.paused[epoch] for epoch in self.rungs]
-        number = promotion(rungs, waiting, self.study.halving.factor, self.spent)
-        if number is None:
-            return None
-        entry = self.journal.entries[number]
-        self.paused[entry.granted].remove(number)
-        self.journal.grant(entry, self.budget_after(entry.granted))
-        return entry
-
-    def rung(self, epoch: int) -> Rung:
-        """Return what the scheduler is told of a rung."""
-        if epoch not in self.ranked:
-            reached = self.reached[epoch]
-            self.ranked[epoch] = Rung(
-                numbers=np.array(list(reached), dtype=np.int64),
-                losses=np.array([losses for losses, _ in reached.values()]).reshape(-1, len(self.study.objectives)),
-                excess=np.array([excess for _, excess in reached.values()]),
-            )
-        return self.ranked[epoch]
-
-    def rank(self, entry: Entry, epoch: int) -> None:
-        """Let the scheduler compare a trial with the others that reached the rung at `epoch`, if it did."""
-        if len(entry.curve) >= epoch:
-            losses = self.losses(entry, entry.curve[epoch - 1].accuracy)
-            excess = sum(max(0.0, e) for e in self.study.limits.excess(entry.known_costs()).values())
-            self.reached[epoch][entry.number] = losses, excess
-            self.ranked.pop(epoch, None)
-
-    def budget_after(self, epochs: int) -> int:
-        """Return the epochs of the next rung, or of the full budget."""
-        return next(budget for budget in self.study.budgets if budget > epochs)
-
-    def candidate(self) -> Entry | None:
+    def candidate(self) -> Trial | None:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
-        while not self.exhausted if self.plan is None else self.plan:
-            trial = self.journal.optuna.ask()
-            network = self.networks.suggest(trial)
-            seed = self.plan.popleft().seed if self.plan is not None else self.study.seed
-            entry = self.journal.add(trial, self.networks.describe(network), seed)
-            if self.admitted(entry):
-                return entry
+        while not self.spent:
+            live = self.journal.optuna.ask()
+            asked = Recorded(live)
+            network = self.networks.suggest(asked)
+            description = self.networks.describe(network)
+            trial = self.journal.add(live, asked.params, description, self.policy.seed())
+            if self.admitted(trial):
+                return trial
         return None
 
-    def admitted(self, entry: Entry) -> bool:
+    def admitted(self, trial: Trial) -> bool:
         """Grant a trial its first budget, unless its network exceeds a limit or another trial answers for it."""
-        known = self.journal.throughputs.get(entry.deploy_id)
+        known = self.journal.speeds.get(trial.deploy_id)
         if known is not None:
-            self.journal.measured(entry, known)
-        if self.over_limit(entry):
+            self.journal.measured(trial, known)
+        if self.over_limit(trial):
             return False
-        twin = self.journal.first[entry.training]
-        if twin is entry:
-            self.journal.grant(entry, self.budget_after(0))
+        twin = self.journal.first[trial.training]
+        if twin is trial:
+            self.journal.grant(trial, self.policy.budget_after(0))
             return True
         self.rejected += 1
-        self.journal.answered(entry, twin)
-        self.watch(entry)
+        self.journal.answered(trial, twin)
+        self.watch(trial)
         return False
 
-    def over_limit(self, entry: Entry) -> bool:
-        """Tell the sampler about the limits, and end an entry that exceeds one."""
-        excess = self.study.limits.excess(entry.known_costs())
-        self.journal.constrain(entry, excess)
-        over = [f"{name} by {share:.0%}" for name, share in excess.items() if share > 0]
+    def over_limit(self, trial: Trial) -> bool:
+        """Tell the sampler about the limits, and end a trial that exceeds one."""
+        found = excess(trial.known_costs(), self.study.limits)
+        self.journal.constrain(trial, found)
+        over = [f"{name} by {share:.0%}" for name, share in found.items() if share > 0]
         if over:
             self.rejected += 1
-            self.journal.end(entry, "infeasible", f"exceeds {', '.join(over)}")
-            self.watch(entry)
+            self.journal.end(trial, State.infeasible, f"exceeds {', '.join(over)}")
+            self.watch(trial)
         return bool(over)
 
-    def start(self, entry: Entry) -> Job:
+    def start(self, trial: Trial) -> Job:
         """Hand a trial out."""
-        self.running.add(entry.number)
-        again = entry.number in self.confirming
-        if not again:
-            self.watch(entry)
+        self.running.add(trial.number)
+        again = trial.state is State.confirming
+        self.watch(trial)
         study = self.study
         return Job(
-            number=entry.number,
-            config=entry.config,
-            seed=entry.seed,
+            number=trial.number,
+            config=trial.config,
+            seed=trial.seed,
             data=study.data,
             recipe=study.training,
-            rungs=self.rungs,
-            measure=study.measure if again or entry.throughput is None else None,
+            rungs=study.rungs,
+            measure=study.measure if again or trial.measurement is None else None,
             device=study.resources.device,
             threads=max(1, int(study.resources.cpus)),
             folder=str(study.folder.resolve()),
             workers=study.resources.workers,
-            gpus=self.gpus(entry),
-            trained=len(entry.curve),
+            gpus=self.gpus(trial),
+            trained=len(trial.curve),
             reference=self.baseline,
             trains=not again,
-            tests=bool(study.listed) and study.test,
+            tests=isinstance(study, Comparison) and study.test,
         )
 
-    def gpus(self, entry: Entry, again: bool = False) -> float:
+    def gpus(self, trial: Trial, again: bool = False) -> float:
         """Return the GPUs that each worker of a trial gets: twice the share once it has run out of memory."""
         share = self.study.resources.gpus
-        return min(1.0, 2 * share) if 0 < share < 1 and (again or entry.retried) else share
+        return min(1.0, 2 * share) if 0 < share < 1 and (again or trial.retried) else share
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:
-        """Record what a worker says; "stop" frees the worker, as the trial has ended or waits to be promoted."""
-        entry = self.journal.entries[number]
-        if number in self.confirming:
-            self.running.discard(number)
-            if report.throughput is not None:
-                self.journal.confirm(entry, report.throughput)
-            return "stop"
-        if report.note and report.note != entry.note:
-            self.journal.remark(entry, report.note)
+        """Record what a worker says; "stop" frees the worker, as its task is done."""
+        trial = self.journal.trials[number]
+        if trial.state is State.confirming:
+            return self.confirmed(trial, report)
+        if report.note and report.note != trial.note:
+            self.journal.note(trial, note=report.note)
         if report.throughput is not None:
-            self.journal.measured(entry, report.throughput)
-            if self.over_limit(entry):
-                return self.ended(entry)
+            self.journal.measured(trial, report.throughput)
+            if self.over_limit(trial):
+                return self.freed(trial)
         if report.epoch is not None:
             self.rejected = 0
-            self.journal.trained(entry, report.epoch)
-        if report.out_of_memory and self.gpus(entry) < self.gpus(entry, again=True):
-            self.journal.retry(entry)
+            self.journal.trained(trial, report.epoch)
+        if report.out_of_memory and self.gpus(trial) < self.gpus(trial, again=True):
+            self.journal.note(trial, retried=True)
             self.again(number)
             return "stop"
         if report.failure is not None:
-            self.journal.end(entry, "failed", report.failure)
-        elif report.final is not None:
-            self.journal.completed(entry, report.final)
-        if not entry.open:
-            return self.ended(entry)
-        if report.epoch is not None and report.epoch.epoch in self.rungs:
-            self.rank(entry, report.epoch.epoch)
-            if report.epoch.epoch == entry.granted:
-                entry.outcome = "paused"
-                self.paused[entry.granted].add(number)
+            return self.end(trial, State.failed, report.failure)
+        if report.final is not None:
+            self.journal.finished(trial, report.final)
+            return self.done(trial)
+        if report.epoch is not None and report.epoch.epoch in self.study.rungs:
+            self.policy.reached(trial, report.epoch.epoch)
+            if report.epoch.epoch == trial.granted:
+                self.journal.move(trial, State.paused)
+                self.policy.waits(trial)
                 self.running.discard(number)
-        self.watch(entry)
-        return "stop" if entry.outcome == "paused" else "continue"
+        self.watch(trial)
+        return "stop" if trial.state is State.paused else "continue"
+
+    def done(self, trial: Trial) -> Literal["stop"]:
+        """End a trial that was trained to the end, or have it measured once more before it counts.
+
+        That is for those of the front, of what has ended: what ends is told with its last measurement, so that whoever
+        reads the storage sees one front, all of whose members were measured twice.
+        """
+        journal = self.journal
+        complete = [t for t in journal.trials.values() if t.state is State.complete]
+        timed = self.study.measure.confirm and any(q.when == "measured" for q in self.study.quantities)
+        if not timed or trial.deploy_id in journal.twice or not self.policy.counts(complete, trial):
+            return self.end(trial, State.complete)
+        journal.move(trial, State.confirming)
+        self.queue.append(trial)
+        self.running.discard(trial.number)
+        self.watch(trial)
+        return "stop"
+
+    def confirmed(self, trial: Trial, report: Report) -> Literal["stop"]:
+        """End a trial with its second measurement; where that failed, the first one counts."""
+        if report.throughput is not None:
+            self.journal.confirmed(trial, report.throughput)
+        elif report.failure:
+            self.journal.note(trial, note=f"not measured again: {report.failure}")
+        return self.end(trial, State.complete)
 
     def again(self, number: int) -> None:
         """Take a trial up once more whose worker was lost; it goes on from its checkpoint."""
         self.running.discard(number)
-        if number not in self.confirming:
-            self.left.append(self.journal.entries[number])
+        self.queue.append(self.journal.trials[number])
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial whose worker was lost for good."""
         self.report(number, Report(failure=reason))
 
-    def ended(self, entry: Entry) -> Literal["stop"]:
-        """Free the place of a trial, and answer for the same networks that wait for it."""
-        self.running.discard(entry.number)
-        checkpoint_path(self.study.folder, entry.number).unlink(missing_ok=True)
-        self.watch(entry)
-        for other in list(self.journal.entries.values()):
-            if other.twin == entry.number and other.open:
-                self.journal.answered(other, entry)
+    def end(self, trial: Trial, state: State, reason: str = "") -> Literal["stop"]:
+        """End a trial."""
+        self.journal.end(trial, state, reason)
+        return self.freed(trial)
+
+    def freed(self, trial: Trial) -> Literal["stop"]:
+        """Free the place of a trial that has ended, and answer for the same networks that wait for it."""
+        self.running.discard(trial.number)
+        checkpoint_path(self.study.folder, trial.number).unlink(missing_ok=True)
+        self.watch(trial)
+        for other in list(self.journal.trials.values()):
+            if other.twin == trial.number and other.open:
+                self.journal.answered(other, trial)
                 self.watch(other)
         return "stop"
 
-    def losses(self, entry: Entry, accuracy: float) -> Floats:
-        """Return the objectives as of a rung, to be minimised; costs are exact before training."""
-        signs = [-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in self.study.objectives]
-        return np.array(signs) * self.journal.values(entry, accuracy)
+
+def policy_of(journal: Journal) -> Policy:
+    """Return the policy of a study: that of its scheduler, or the list of a comparison."""
+    if isinstance(journal.study, Comparison):
+        from search.policies.listed import Listed
+
+        return Listed(journal)
+    return journal.study.scheduler.policy(journal)  # type: ignore[attr-defined]

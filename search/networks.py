@@ -1,12 +1,13 @@
 """The networks that a study may choose from, and what is known of each without training it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from record.quantities import QUANTITIES, Quantity
+from record.study import Study
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
 from search.measuring.costs import network_costs, training_costs
-from spaces.catalogue import Space
 from spaces.choices import Plainest, Preset, Trial
 
 Image = tuple[int, tuple[int, int], int]
@@ -21,8 +22,9 @@ class Description:
     """Its canonical configuration, as plain values."""
     training_id: str
     deploy_id: str
-    costs: dict[str, int]
-    """`params` and `macs` of the converted network, and perhaps `training_params` and `training_macs`."""
+    costs: dict[str, float]
+    """`params` and `macs` of the converted network, a user's own quantities that are counted, and of listed networks
+    `training_params` and `training_macs`."""
 
 
 class Networks(Protocol):
@@ -43,10 +45,13 @@ class Networks(Protocol):
 
 @dataclass(frozen=True)
 class SpaceNetworks:
-    """The networks of a space for images of one kind."""
+    """The networks of a space for images of one kind, and the quantities of a user's own that are counted of each."""
 
-    space: Space
+    space: Any
     image: Image
+    own: tuple[Quantity, ...] = ()
+    counted: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+    """What was counted, by deploy id."""
 
     def suggest(self, trial: Trial) -> NetworkConfig:
         """Ask `trial` for a network.
@@ -62,14 +67,29 @@ class SpaceNetworks:
 
     def describe(self, network: NetworkConfig) -> Description:
         """Return its canonical form, its ids and its counts; of listed networks also those in training."""
-        costs = network_costs(network)
+        costs: dict[str, float] = {**network_costs(network), **self.own_costs(network)}
         if hasattr(self.space, "names"):
             before = training_costs(network)
             costs |= {"training_params": before["params"], "training_macs": before["macs"]}
         return Description(*self.identify(network), deploy_id(network), costs)
+
+    def own_costs(self, network: NetworkConfig) -> dict[str, float]:
+        """Return the quantities of a user's own, counted once for all networks with the same converted form."""
+        if not self.own:
+            return {}
+        known = self.counted.setdefault(deploy_id(network), {})
+        if not known:
+            known |= {q.name: float(q.count(network)) for q in self.own}
+        return known
 
     def baseline(self) -> dict[str, Any]:
         """Return the space's plainest network, or the first of those that it lists."""
         names = getattr(self.space, "names", None)
         trial = Preset({"network": names[0]}) if names else Plainest()
         return config_to_dict(self.space.suggest(trial, *self.image))
+
+
+def networks_of(study: Study, image: Image) -> SpaceNetworks:
+    """Return the networks that a study may choose from, for its data's images."""
+    own = tuple(q for q in study.quantities if q.when == "counted" and q.name not in QUANTITIES)
+    return SpaceNetworks(study.space, image, own)

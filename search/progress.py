@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-import moocore
-import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
@@ -18,8 +16,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from search.journal import Entry
-from search.study import DIRECTIONS, Study
+from record.front import complete, hypervolume
+from record.study import Comparison, Study
+from record.trial import State, Trial
 
 SHOWN = 12
 """Trials in the live table: all that run, and the last that ended."""
@@ -28,11 +27,9 @@ SHOWN = 12
 class Display:
     """Shows entries as they change; use as a context."""
 
-    def __init__(
-        self, console: Console, study: Study, reference: Mapping[str, float], entries: Iterable[Entry]
-    ) -> None:
+    def __init__(self, console: Console, study: Study, reference: Mapping[str, float], trials: Iterable[Trial]) -> None:
         self.console, self.study, self.reference = console, study, reference
-        self.entries = {e.number: e for e in entries}
+        self.trials = {t.number: t for t in trials}
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,54 +53,48 @@ class Display:
     ) -> None:
         self.live.stop()
 
-    def changed(self, entry: Entry) -> None:
+    def changed(self, trial: Trial) -> None:
         """Show a change of one trial."""
-        self.entries[entry.number] = entry
+        self.trials[trial.number] = trial
         if self.console.is_terminal:
             self.live.update(self.view())
-        elif not entry.open:
-            parts = ["trial", *self.cells(entry)]
-            if entry.outcome == "complete":
+        elif not trial.open:
+            parts = ["trial", *self.cells(trial)]
+            if trial.state is State.complete:
                 parts.append(f"hypervolume {self.hypervolume():,.0f}")
             print(" ".join(part for part in parts if part), file=self.console.file, flush=True)
 
     def hypervolume(self) -> float:
         """Return that of the complete trials, against the study's reference point."""
-        done = [e for e in self.entries.values() if e.outcome == "complete" and e.final]
-        if not done:
-            return 0.0
-        values = [{**e.known_costs(), "accuracy": e.final.accuracy} for e in done if e.final]
-        return float(
-            moocore.hypervolume(
-                np.array([[v[o] for o in self.study.objectives] for v in values]),
-                ref=[self.reference[o] for o in self.study.objectives],
-                maximise=[DIRECTIONS[o] == "maximize" for o in self.study.objectives],
-            )
-        )
+        done = complete(self.study, self.trials.values())
+        return hypervolume(self.study, list(done.values()), self.reference)
 
     def view(self) -> Group:
         """Draw the bar and the latest trials."""
-        counted = {"complete", "stopped", "failed"} | ({"duplicate", "infeasible"} if self.study.listed else set())
-        ended = [e for e in self.entries.values() if e.outcome in counted]
-        self.bar.update(self.task, completed=len(ended), hypervolume=self.hypervolume())
+        counted = {State.complete, State.stopped, State.failed}
+        if isinstance(self.study, Comparison):
+            counted |= {State.duplicate, State.infeasible}
+        ended = sum(t.state in counted for t in self.trials.values())
+        self.bar.update(self.task, completed=ended, hypervolume=self.hypervolume())
         table = Table(box=None, header_style="bold")
         for name in ("trial", "state", "epoch", "accuracy", "img/s", "params", "FLOPs (M)", "note"):
             table.add_column(name, justify="left" if name in ("state", "note") else "right", no_wrap=True)
-        latest = sorted(self.entries.values(), key=lambda e: (e.outcome == "running", e.number))[-SHOWN:]
-        for entry in sorted(latest, key=lambda e: e.number):
-            table.add_row(*self.cells(entry), style=None if entry.outcome in ("running", "complete") else "dim")
+        latest = sorted(self.trials.values(), key=lambda t: (t.state is State.running, t.number))[-SHOWN:]
+        for trial in sorted(latest, key=lambda t: t.number):
+            dim = trial.state not in (State.running, State.confirming, State.complete)
+            table.add_row(*self.cells(trial), style="dim" if dim else None)
         return Group(table, self.bar)
 
-    def cells(self, entry: Entry) -> list[str]:
+    def cells(self, trial: Trial) -> list[str]:
         """Write one trial."""
-        accuracy = entry.final.accuracy if entry.final else entry.curve[-1].accuracy if entry.curve else None
+        accuracy = trial.accuracy if trial.final else trial.curve[-1].accuracy if trial.curve else None
         return [
-            str(entry.number),
-            entry.outcome,
-            f"{len(entry.curve)}/{self.study.training.epochs}" if entry.curve else "",
+            str(trial.number),
+            str(trial.state),
+            f"{len(trial.curve)}/{self.study.training.epochs}" if trial.curve else "",
             f"{accuracy:.2f}%" if accuracy is not None else "",
-            f"{entry.throughput.median:,.0f}" if entry.throughput else "",
-            f"{entry.costs['params']:,}",
-            f"{entry.costs['macs'] / 1e6:.2f}",
-            entry.reason or entry.note,
+            f"{trial.measurement.median:,.0f}" if trial.measurement else "",
+            f"{trial.costs['params']:,}",
+            f"{trial.costs['macs'] / 1e6:.2f}",
+            trial.reason or trial.note,
         ]

@@ -3,17 +3,14 @@
 import shutil
 from pathlib import Path
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from pydantic import ValidationError
-
-from record.stored import upgraded
-from search.journal import Journal, entry_of
+from record.front import front_of
+from record.run import Run, RunError, open_run
+from record.study import Search, Study, StudyError, measures_alike, trains_alike
+from record.trial import State
+from search.journal import Journal
 from search.networks import Networks
 from search.samplers.proposing import Params
-from search.study import Study, StudyError
-from spaces.choices import Preset
+from spaces.choices import Preset, Recorded
 from spaces.starts import PAPER
 
 
@@ -23,7 +20,7 @@ def begin(study: Study, networks: Networks, journal: Journal) -> None:
     Raises:
         StudyError: if a run cannot be read, or a network to start with is not one of the space's.
     """
-    if "begun" in journal.optuna.user_attrs:
+    if "begun" in journal.optuna.user_attrs or not isinstance(study, Search):
         return
     first = starts(study, networks)
     for run in study.from_runs:
@@ -35,12 +32,13 @@ def begin(study: Study, networks: Networks, journal: Journal) -> None:
 
 def check(study: Study, networks: Networks) -> None:
     """Raise StudyError unless all that a study is to begin with is there; nothing is written."""
-    starts(study, networks)
-    for run in study.from_runs:
-        read_earlier(run)
+    if isinstance(study, Search):
+        starts(study, networks)
+        for run in study.from_runs:
+            read_earlier(run)
 
 
-def starts(study: Study, networks: Networks) -> list[Params]:
+def starts(study: Search, networks: Networks) -> list[Params]:
     """Return the parameters of the networks that the study names."""
     found: list[Params] = []
     for wanted in study.start_with:
@@ -73,33 +71,34 @@ def refuse(preset: Preset) -> None:
         )
 
 
-def take_over(run: str, study: Study, networks: Networks, journal: Journal) -> list[Params]:
+def take_over(run: str, study: Search, networks: Networks, journal: Journal) -> list[Params]:
     """Take over the results of an earlier run if they are what this study would get; else return its front.
 
     Its complete trials are complete here, without training; those that were stopped early, after as many epochs as the
     first rung, teach the sampler. Neither counts against the budget. Networks that this space does not hold are left
     out.
     """
-    earlier, loaded = read_earlier(run)
-    alike = comparable(earlier, study)
-    best = {t.number for t in loaded.best_trials}
+    earlier = read_earlier(run)
+    alike = trains_alike(earlier.study, study) and (measures_alike(earlier.study, study) or not study.times)
+    best = set(front_of(earlier))
     front: list[Params] = []
-    for trial in loaded.get_trials(deepcopy=False):
-        entry = entry_of(loaded, trial)
-        if entry is None or entry.twin is not None:
+    for trial in earlier.entries:
+        if not trial.config or trial.twin is not None:
             continue
-        preset = Preset(trial.params, exact=True)
-        if networks.identify(networks.suggest(preset))[1] != entry.training_id:
+        preset = Preset(trial.params)
+        if networks.identify(networks.suggest(preset))[1] != trial.training_id:
             continue
-        stopped = entry.outcome == "stopped" and len(entry.curve) >= study.budgets[0]
-        if not alike and entry.number in best:
+        stopped = trial.state is State.stopped and len(trial.curve) >= study.budgets[0]
+        if not alike and trial.number in best:
             front.append(preset.params)
-        elif alike and (entry.outcome == "complete" or stopped) and entry.training not in journal.first:
+        elif alike and (trial.state is State.complete or stopped) and trial.training not in journal.first:
             journal.optuna.enqueue_trial(preset.params)
             live = journal.optuna.ask()
-            known = journal.add(live, networks.describe(networks.suggest(live)), entry.seed)
-            keep_weights(Path(run), entry.number, study.folder, known.number)
-            journal.take_over(known, entry, f"{run} trial {entry.number}")
+            asked = Recorded(live)
+            description = networks.describe(networks.suggest(asked))
+            known = journal.add(live, asked.params, description, trial.seed)
+            keep_weights(earlier.folder, trial.number, study.folder, known.number)
+            journal.take_over(known, trial, f"{run} trial {trial.number}")
     return front
 
 
@@ -111,36 +110,13 @@ def keep_weights(run: Path, number: int, folder: Path, here: int) -> None:
         shutil.copyfile(weights, folder / "weights" / f"{here}.safetensors")
 
 
-def comparable(earlier: Study, study: Study) -> bool:
-    """Whether both train and judge alike, and measure alike where speed counts; where the data lies does not matter."""
-
-    def defined(by: Study) -> object:
-        speed = {"throughput", "latency"} & set(study.objectives)
-        return (
-            by.training,
-            by.data.model_dump(exclude={"root", "download"}),
-            (by.measure, by.resources.device) if speed else None,
-        )
-
-    return defined(earlier) == defined(study)
-
-
-def read_earlier(run: str) -> tuple[Study, optuna.Study]:
-    """Return the definition and the trials of a run; nothing of it is changed.
+def read_earlier(run: str) -> Run:
+    """Return an earlier run; nothing of it is changed.
 
     Raises:
         StudyError: if there is none.
     """
-    url, _, name = run.rpartition("#")
-    path = Path(run) / "journal.log"
     try:
-        if url and "://" in url:
-            loaded = optuna.load_study(study_name=name, storage=url)
-        elif path.is_file():
-            storage = JournalStorage(JournalFileBackend(str(path)))
-            loaded = optuna.load_study(study_name=storage.get_all_studies()[0].study_name, storage=storage)
-        else:
-            raise StudyError(f"from_runs: {run} is not a run folder, since {path} does not exist.")
-        return Study.model_validate(upgraded(loaded.user_attrs["study"])), loaded
-    except (KeyError, IndexError, OSError, ImportError, ValidationError) as error:
-        raise StudyError(f"from_runs: {run} cannot be read as a run: {error}") from None
+        return open_run(run)
+    except RunError as error:
+        raise StudyError(f"from_runs: {error}") from None

@@ -26,6 +26,17 @@ Space = (
 SPACES: dict[str, type[Space]] = {kind.name: kind for kind in get_args(Space)}
 
 
+def named(name: str) -> type[Space]:
+    """Return the space of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in SPACES:
+        raise ValueError(f"must be one of {', '.join(SPACES)}, or my_package.module:Name of your own space")
+    return SPACES[name]
+
+
 def listing() -> list[dict[str, str]]:
     """Return a row for each space as it is by default: name, typical images, number of networks, fields, purpose."""
     rows = []

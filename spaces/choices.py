@@ -16,6 +16,39 @@ class Trial(Protocol):
         """Return one of `choices`."""
 
 
+class Parameter(str):
+    """The name of a parameter as a sampler knows it, which wants the choices of a name fixed.
+
+    A parameter that cannot offer all of its values carries in it those that it offers; `plain` is the name alone.
+    """
+
+    plain: str
+
+    def __new__(cls, plain: str, offered: Sequence[Any] = ()) -> "Parameter":
+        name = super().__new__(cls, f"{plain} of {', '.join(map(str, offered))}" if offered else plain)
+        name.plain = plain
+        return name
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a parameter alone."""
+    return name.plain if isinstance(name, Parameter) else name
+
+
+class Recorded:
+    """Another trial, with a note of what it was asked, by the plain names of the parameters."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.params: dict[str, Any] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return the other trial's choice."""
+        value = self.trial.suggest_categorical(name, choices)
+        self.params[plain_name(name)] = value
+        return value
+
+
 PLAIN = ("plain", "conv", "host")
 """Kinds of stage that hold no RepMLP."""
 
@@ -32,14 +65,13 @@ class Preset(Plainest):
     """A trial that takes wanted values where they are offered, and else is as plain as possible.
 
     Args:
-        wanted: values by name of the parameter; without what `choose` adds to a name, unless `exact`.
-        exact: whether names are those of another trial, as they are.
+        wanted: values by the plain name of the parameter.
     """
 
-    def __init__(self, wanted: Mapping[str, Any], exact: bool = False) -> None:
-        self.wanted, self.exact = wanted, exact
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        self.wanted = wanted
         self.params: dict[str, Any] = {}
-        """What was asked, with the values taken."""
+        """What was asked, by the names that samplers know, with the values taken."""
         self.asked: set[str] = set()
         self.refused: dict[str, Sequence[Any]] = {}
         """Wanted, but not among these."""
@@ -56,7 +88,7 @@ class Preset(Plainest):
 
     def taken(self, name: str, choices: Sequence[Any]) -> Any:
         """Return a choice, and note what was wanted in vain."""
-        known = name if self.exact else name.partition(" of ")[0]
+        known = plain_name(name)
         self.asked.add(known)
         if known in self.wanted:
             offered = [c for c in choices if written(c) == written(self.wanted[known])]
@@ -74,8 +106,7 @@ def written(value: Any) -> str:
 def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True) -> T:
     """Let `trial` choose one of the values that fit.
 
-    A sampler wants the choices of a parameter fixed, so a parameter that cannot offer all values carries those it
-    offers in its name. One that fits alone is no parameter.
+    One that fits alone is no parameter; a trial that has a method `taken` hears of it all the same.
 
     Raises:
         ValueError: if none fits.
@@ -84,12 +115,11 @@ def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], boo
     if not offered:
         raise ValueError(f"{name}: none of {', '.join(map(str, values))} fits; offer smaller values in the space.")
     if len(offered) == 1:
-        if isinstance(trial, Preset):
-            trial.taken(name, list(offered))
+        if hear := getattr(trial, "taken", None):
+            hear(name, list(offered))
         return next(iter(offered.values()))
-    if len(offered) < len(set(values)):
-        name = f"{name} of {', '.join(map(str, offered))}"
-    return offered[trial.suggest_categorical(name, list(offered))]
+    parameter = Parameter(name, list(offered) if len(offered) < len(set(values)) else ())
+    return offered[trial.suggest_categorical(parameter, list(offered))]
 
 
 def fitting(values: Sequence[T], fits: Callable[[T], bool]) -> list[T]:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from search.policies.halving import Rung, best_first, crowding_distance, promotion
+from search.ranking import Rung, best_first, crowding_distance, promotion
 from search.study import HalvingConfig, Limits
 
 

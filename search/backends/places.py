@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from search.study import Resources, StudyError
+from record.resources import Resources
+from record.study import StudyError
 
 
 def places(resources: Resources, offered: Mapping[str, float], where: str) -> int:

@@ -32,12 +32,13 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from record.measure import Throughput  # noqa: E402
+from record.resources import Resources  # noqa: E402
+from record.study import StudyError  # noqa: E402
 from search.backends.places import places  # noqa: E402
 from search.backends.raytrain import Team  # noqa: E402
 from search.candidate import Candidate, Job, Report  # noqa: E402
 from search.engine import Engine  # noqa: E402
-from search.measuring.throughput import Throughput  # noqa: E402
-from search.study import Resources, StudyError  # noqa: E402
 
 PLACED = 60.0
 """Seconds within which the measuring process must have found its place."""

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
+from record.measure import Throughput
+from record.quantities import QUANTITIES
+from record.study import Study
+from record.trial import EpochResult, Final
 from search.backends.tables import Table
-from search.candidate import Final, Job, Report
+from search.candidate import Job, Report
 from search.engine import Engine
 from search.journal import Journal
-from search.measuring.throughput import Throughput
-from search.study import DIRECTIONS, Study
-from search.training.trainer import EpochResult
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def simulate(table: Table, study: Study, workers: int = 8, seconds: float = np.i
         if not events:
             break
         now, number, epoch = heapq.heappop(events)
-        entry = engine.journal.entries[number]
-        row = table.rows[entry.training_id]
+        trial = engine.journal.trials[number]
+        row = table.rows[trial.training_id]
         last = epoch == table.epochs
         accuracy = float(table.accuracy[row, epoch - 1])
         result = EpochResult(epoch, accuracy, 0.0, float(table.seconds[row, epoch - 1]))
@@ -74,15 +75,15 @@ def engine_of(table: Table, study: Study, workers: int) -> Engine:
 
 
 def start(table: Table, engine: Engine, job: Job, now: float, events: list[tuple[float, int, int]]) -> None:
-    """Measure, which takes no time, and begin the next epoch."""
-    entry = engine.journal.entries[job.number]
-    row = table.rows[entry.training_id]
+    """Measure, which takes no time, and begin the next epoch, if it is to be trained."""
+    trial = engine.journal.trials[job.number]
+    row = table.rows[trial.training_id]
     if job.measure is not None and table.throughput is not None:
         median = float(table.throughput[row])
         measured = Throughput(median, median, median, 1, 1, job.measure.dtype, "recorded", 1)
-        if engine.report(job.number, Report(throughput=measured)) == "stop":
+        if engine.report(job.number, Report(throughput=measured)) == "stop" or not job.trains:
             return
-    epoch = len(entry.curve)
+    epoch = len(trial.curve)
     heapq.heappush(events, (now + float(table.seconds[row, epoch]), job.number, epoch + 1))
 
 
@@ -93,7 +94,7 @@ def hypervolume_over_time(
 
     The reference point is the worst value of each objective in the table.
     """
-    maximise = [DIRECTIONS[o] == "maximize" for o in objectives]
+    maximise = [QUANTITIES[o].maximised for o in objectives]
     points = np.stack([table.values(o) for o in objectives], 1)
     worst = np.where(maximise, points.min(0), points.max(0))
     whole = moocore.hypervolume(points, ref=worst, maximise=maximise)

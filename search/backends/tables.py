@@ -17,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
+from record.plugins import Plugged
 from repmlp import training_id
 from search.networks import Description, Image
-from spaces.catalogue import Space
 from spaces.choices import Trial
 
 Floats = NDArray[np.float64]
+SPACE: TypeAdapter[Any] = TypeAdapter(Annotated[Any, Plugged("space")])
 
 
 class TableError(ValueError):
@@ -144,7 +145,7 @@ def read_table(path: Path) -> Table:
         stored = pq.read_table(path)
         metadata = {k.decode(): json.loads(v) for k, v in (stored.schema.metadata or {}).items() if k != b"pandas"}
         columns = stored.to_pydict()
-        space = TypeAdapter(Annotated[Space, Field(discriminator="name")]).validate_python(metadata["space"])
+        space = SPACE.validate_python(metadata["space"])
         channels, (height, width), classes = metadata["image"]
         descriptions = [
             Description(json.loads(c), t, d, {"params": p, "macs": m})
@@ -167,7 +168,7 @@ def read_table(path: Path) -> Table:
 
 def write_table(path: Path, table: Table, about: Mapping[str, Any]) -> None:
     """Write a recorded table; `about` says in its metadata how it was made."""
-    space = TypeAdapter(type(table.space)).dump_python(table.space, mode="json")
+    space = SPACE.dump_python(table.space, mode="json")
     rows = {
         "config": [json.dumps(d.config, sort_keys=True) for d in table.descriptions],
         "training_id": [d.training_id for d in table.descriptions],

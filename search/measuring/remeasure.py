@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from record.measure import Throughput
+from record.study import Study
 from repmlp import build, config_from_dict
 from search.measuring.costs import input_shape
 from search.measuring.locks import DeviceLock
-from search.measuring.throughput import Throughput, measure
+from search.measuring.throughput import measure
 from search.networks import SpaceNetworks
-from search.study import Study
 
 
 def remeasured(study: Study, config: Mapping[str, Any], device: str) -> Throughput:

@@ -4,17 +4,17 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from timeit import Timer
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from record.measure import MeasureConfig, Throughput
 from search.measuring.switches import switches
 
 REPEATS = 3
@@ -25,75 +25,6 @@ HOST_BOUND = 1.2
 
 class MeasureError(RuntimeError):
     """A network that cannot be measured as the study wants."""
-
-
-class MeasureConfig(BaseModel):
-    """Under which conditions throughput is measured."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch: int = Field(default=128, ge=1)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    threads: int = Field(default=1, ge=1)
-    """CPU threads."""
-    channels_last: bool = False
-    """Images and weights are laid out with channels last."""
-    compiled: bool = False
-    """Through torch.compile, which first takes up to a minute a network; one that it cannot take whole fails."""
-    tf32: bool = False
-    """On a GPU, float32 products and convolutions may use TF32: faster, with 10 bits of mantissa."""
-    graph: bool = True
-    """On a GPU, the network's operators are replayed as one CUDA graph, so that the network is measured, and not how
-    fast Python launches it; false launches them one by one."""
-    seconds: float = Field(default=0.5, gt=0)
-    """Time spent measuring a network, warm-up apart; as much is spent on the reference network beside it."""
-    spread: float = Field(default=0.2, gt=0)
-    """Largest (p90 - p10) / median of a steady measurement; a worse one is repeated up to twice, then flagged."""
-    confirm: bool = True
-    """Members of the final front are measured again at the end, if throughput or latency is an objective."""
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """Images per second with their spread and the conditions."""
-
-    median: float
-    p10: float
-    p90: float
-    samples: int
-    batch: int
-    dtype: str
-    device: str
-    threads: int
-    channels_last: bool = False
-    compiled: bool = False
-    tf32: bool = False
-    cudnn_benchmark: bool = False
-    """Whether cuDNN chose its algorithms by trying them, which depends on the moment."""
-    graph: bool = False
-    """Whether replays of a CUDA graph were timed."""
-    host_bound: bool | None = None
-    """Whether the same operators, launched one by one, take over 1.2 times as long; None where no graph was timed."""
-    relative: float | None = None
-    """Median ratio to the reference network's throughput, sample by sample in turn."""
-    relative_p10: float | None = None
-    relative_p90: float | None = None
-    repeats: int = 1
-    """How often it was tried; the one of least spread counts."""
-    steady: bool = True
-    """Whether the spread is within the study's limit."""
-    clocks: dict[str, int] = field(default_factory=dict)
-    """Of a GPU after the measurement, where NVML tells: `sm_mhz`, and `throttle`, NVML's bit mask of reasons."""
-
-    @property
-    def latency(self) -> float:
-        """Median time of a batch in milliseconds."""
-        return 1000 * self.batch / self.median
-
-    @property
-    def spread(self) -> float:
-        """Distance from p10 to p90, as a share of the median."""
-        return (self.p90 - self.p10) / self.median
 
 
 def measure(

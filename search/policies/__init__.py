@@ -1,1 +1,16 @@
-"""Which trial goes on, and with what budget."""
+"""Which trial goes on, and with what budget: a file a scheduler, known by its name.
+
+A scheduler is what a study says (a frozen pydantic model with a `name`, `rungs(epochs)` and `policy(journal)`); its
+policy is what decides as results come in.
+"""
+
+from record.plugins import in_package
+
+
+def named(name: str) -> type:
+    """Return the scheduler of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return in_package(__name__, name, "scheduler")

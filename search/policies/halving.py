@@ -1,101 +1,89 @@
-"""Asynchronous successive halving over several objectives: which paused trial goes on. Values in, decisions out."""
+"""Asynchronous successive halving over several objectives: trials are paused at rungs, and the best go on."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import Literal
 
-import moocore
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Rung:
-    """All trials that have reached one budget, with what was known of them there.
-
-    Args:
-        numbers: `(n,)`, of the trials; the lower one goes first among equals, whatever order they come in.
-        losses: `(n, objectives)`, to be minimised: costs, which are exact, and the accuracy as of this rung.
-        excess: `(n,)`, by how much limits are exceeded in all; 0 or less where all are kept.
-    """
-
-    numbers: NDArray[np.int64]
-    losses: Floats
-    excess: Floats
-
-    @cached_property
-    def rank(self) -> Floats:
-        """Non-dominated rank of each row, 0 for the front of the feasible ones; infinite for infeasible rows."""
-        return ranks(self.losses, self.excess)
-
-    @cached_property
-    def order(self) -> list[int]:
-        """Rows from best to worst."""
-        return best_first(self.losses, self.excess, self.numbers)
-
-    def promotable(self, waiting: Collection[int], factor: int, last: bool) -> list[int]:
-        """Return which of the trials that wait here may go on, best first."""
-        count = len(self.order) // factor
-        if last:
-            count = max(-(-len(self.order) // factor), int((self.rank == 0).sum()))
-        return [number for row in self.order[:count] if (number := int(self.numbers[row])) in waiting]
+from record.quantities import excess
+from record.trial import State, Trial
+from search.journal import Journal
+from search.policies.full import Policy, losses
+from search.ranking import Rung, promotion
 
 
-def promotion(rungs: Sequence[Rung], waiting: Sequence[Collection[int]], factor: int, last: bool = False) -> int | None:
-    """Return the number of the trial that goes on, of the highest rung that has one; None if a new one should start.
+class Halving(BaseModel):
+    """Stop trials early: at each rung the best 1/factor of those that reached it go on."""
 
-    This is ASHA (Li et al., MLSys 2020, Alg. 2) with its ranking by one metric replaced by `best_first`: of a rung, no
-    infeasible trial goes on while a feasible one waits, and no dominated one while one that dominates it does.
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    Args:
-        rungs: lowest first, the highest below the full budget.
-        waiting: for each rung, the numbers of the trials that are paused there.
-        factor: of the trials that have reached a rung, the best 1/factor go on, rounded down.
-        last: whether no new trial will start. Then it is rounded up, and all feasible trials of a rung that no other
-            one of it dominates go on, so that a small study too ends with a front.
-    """
-    for rung, paused in zip(reversed(rungs), reversed(waiting), strict=True):
-        found = rung.promotable(paused, factor, last)
-        if found:
-            return found[0]
-    return None
+    name: Literal["halving"] = "halving"
+    first_rung: int | None = Field(default=None, ge=1)
+    """Epochs before trials are first compared; later rungs come after `factor` times as many. null takes a 27th of the
+    full budget, at least 1."""
+    factor: int = Field(default=3, ge=2)
+    """The best 1/factor of the trials that reached a rung go on."""
 
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which trials are compared, all below `epochs`."""
+        found, rung = [], self.first_rung or max(1, round(epochs / 27))
+        while rung < epochs:
+            found.append(rung)
+            rung *= self.factor
+        return tuple(found)
 
-def best_first(losses: Floats, excess: Floats, numbers: NDArray[np.int64]) -> list[int]:
-    """Order rows: feasible ones by non-dominated rank and then crowding distance, the rest by excess.
-
-    Args:
-        losses: `(n, objectives)`, to be minimised.
-        excess: `(n,)`, above 0 for infeasible rows.
-        numbers: `(n,)`, which decide among equals, lowest first.
-    """
-    rank, spread = ranks(losses, excess), np.zeros(len(losses))
-    for value in np.unique(rank[np.isfinite(rank)]):
-        members = np.flatnonzero(rank == value)
-        spread[members] = crowding_distance(losses[members])
-    return [int(row) for row in np.lexsort((numbers, -spread, np.maximum(excess, 0.0), rank))]
+    def policy(self, journal: Journal) -> "HalvingPolicy":
+        """Return what decides."""
+        return HalvingPolicy(journal, self.factor)
 
 
-def ranks(losses: Floats, excess: Floats) -> Floats:
-    """Return the non-dominated rank of each feasible row among these, from 0; infinite for the others."""
-    rank = np.full(len(losses), np.inf)
-    feasible = excess <= 0
-    if feasible.any():
-        rank[feasible] = moocore.pareto_rank(losses[feasible])
-    return rank
+class HalvingPolicy(Policy):
+    """Pauses trials at rungs, and lets the best go on."""
 
+    def __init__(self, journal: Journal, factor: int) -> None:
+        super().__init__(journal)
+        self.factor, self.rungs = factor, self.study.rungs
+        self.there: dict[int, dict[int, tuple[list[float], float]]] = {epoch: {} for epoch in self.rungs}
+        """For each rung, the losses and the excess of the trials that reached it, by number."""
+        self.ranked: dict[int, Rung] = {}
+        """The same as it is compared, until another trial gets there."""
+        self.paused: dict[int, set[int]] = {epoch: set() for epoch in self.rungs}
+        """For each rung, the trials that wait there."""
 
-def crowding_distance(losses: Floats) -> Floats:
-    """Return how far apart the neighbours of each row of one front are; infinite at its ends (Deb et al. 2002).
+    def reached(self, trial: Trial, epoch: int) -> None:
+        """Compare a trial with the others that reached the rung at `epoch`."""
+        over = excess(trial.known_costs(), self.study.limits)
+        found = losses(self.journal, trial, trial.curve[epoch - 1].accuracy), sum(max(0.0, e) for e in over.values())
+        self.there[epoch][trial.number] = found
+        self.ranked.pop(epoch, None)
 
-    Rows of equal value share the larger distance, so that the order of rows means nothing.
-    """
-    distance = np.zeros(len(losses))
-    for column in losses.T:
-        values, place = np.unique(column, return_inverse=True)
-        if len(values) > 1:
-            gaps = np.diff(values, prepend=-np.inf, append=np.inf)
-            distance += ((gaps[:-1] + gaps[1:]) / (values[-1] - values[0]))[place]
-    return distance
+    def waits(self, trial: Trial) -> None:
+        """Put a trial among those that wait at its rung."""
+        self.paused[trial.granted].add(trial.number)
+
+    def promoted(self, last: bool) -> Trial | None:
+        """Return the trial that goes on."""
+        number = promotion(
+            [self.rung(epoch) for epoch in self.rungs], [self.paused[epoch] for epoch in self.rungs], self.factor, last
+        )
+        if number is None:
+            return None
+        trial = self.journal.trials[number]
+        self.paused[trial.granted].remove(number)
+        return trial
+
+    def waiting(self) -> list[Trial]:
+        """Return the paused trials, by number."""
+        found = (self.journal.trials[number] for number in sorted(set().union(*self.paused.values())))
+        return [trial for trial in found if trial.state is State.paused]
+
+    def rung(self, epoch: int) -> Rung:
+        """Return what is compared at a rung."""
+        if epoch not in self.ranked:
+            there = self.there[epoch]
+            self.ranked[epoch] = Rung(
+                numbers=np.array(list(there), dtype=np.int64),
+                losses=np.array([found for found, _ in there.values()]).reshape(-1, len(self.study.objectives)),
+                excess=np.array([over for _, over in there.values()]),
+            )
+        return self.ranked[epoch]

@@ -1,4 +1,4 @@
-"""What a study that lists its networks trains: all of them with the first seed, then with the next."""
+"""What a comparison trains: all listed networks with the first seed, then with the next, each to the end."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from search.journal import Entry
+from record.study import Comparison
+from record.trial import Trial
+from search.journal import Journal
+from search.networks import Networks
+from search.policies.full import Policy
 from search.samplers.proposing import ByName
-from search.study import Study
 
 
 class Training(NamedTuple):
@@ -20,13 +24,37 @@ class Training(NamedTuple):
     seed: int
 
 
-def planned(study: Study, entries: Iterable[Entry]) -> deque[Training] | None:
-    """Return the trainings that a study lists and that are not in its journal, in order; None for a search."""
-    if not study.listed:
-        return None
-    known = {Training(e.trial.params.get("network", study.listed[0]), e.seed) for e in entries}
-    seeds = range(study.seed, study.seed + (study.seeds or 0))
-    wanted = (Training(name, seed) for seed in seeds for name in study.listed)
+class Listed(Policy):
+    """Works off a list of trainings, and measures each network twice."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
+        assert isinstance(self.study, Comparison)
+        self.plan = planned(self.study, journal.trials.values())
+        """What is to be trained yet."""
+
+    def sampler(self, networks: Networks, seed: int) -> BaseSampler:
+        """Return what chooses the next of the list."""
+        return PlannedSampler(self.plan)
+
+    def spent(self, exhausted: bool) -> bool:
+        """Whether the list is worked off."""
+        return not self.plan
+
+    def seed(self) -> int:
+        """Return the seed of the training that was just asked for, and take it off the list."""
+        return self.plan.popleft().seed
+
+    def counts(self, done: Iterable[Trial], trial: Trial) -> bool:
+        """Return True: every listed network matters."""
+        return True
+
+
+def planned(study: Comparison, trials: Iterable[Trial]) -> deque[Training]:
+    """Return the trainings that a study lists and that are not among its trials, in order."""
+    names = study.listed
+    known = {Training(trial.params.get("network", names[0]), trial.seed) for trial in trials}
+    wanted = (Training(name, seed) for seed in range(study.seed, study.seed + study.seeds) for name in names)
     return deque(training for training in wanted if training not in known)
 
 

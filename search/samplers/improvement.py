@@ -4,7 +4,7 @@ import moocore
 import numpy as np
 from scipy.special import ndtr
 
-from search.policies.halving import Floats
+from search.ranking import Floats
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: Floats) -> Floats:

@@ -1,8 +1,4 @@
-"""Samplers by name: Optuna's, and those that propose whole networks from what the journal holds.
-
-Every parameter of a space is a choice, and which are asked may depend on earlier ones. Optuna's random, TPE and NSGA-II
-samplers cope with that; its GP sampler needs the same parameters in every trial.
-"""
+"""Samplers that propose whole networks from what the journal holds, and what they are made of."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,10 +10,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from search.journal import Entry
+from record.study import Search
+from record.trial import Trial
 from search.networks import Networks
-from search.policies.halving import Floats, ranks
-from search.study import DIRECTIONS, Study, StudyError
+from search.ranking import Floats, ranks
+from spaces.choices import plain_name
 
 STARTUP = 10
 """Trials drawn at random before a sampler learns from them."""
@@ -27,7 +24,7 @@ Params = dict[str, Any]
 class Draw:
     """A trial that takes `params` where they are offered, and else draws at random.
 
-    Its own `params` are those that it was asked for.
+    Its own `params` are those that it was asked for, by the plain names of the parameters.
     """
 
     def __init__(self, generator: np.random.Generator, params: Mapping[str, Any] | None = None) -> None:
@@ -37,6 +34,7 @@ class Draw:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return a choice."""
+        name = plain_name(name)
         value = self.wanted.get(name)
         if name not in self.wanted or value not in choices:
             value = choices[int(self.generator.integers(len(choices)))]
@@ -74,51 +72,52 @@ class Proposing(ByName, ABC):
 
     Args:
         study: whose objectives count.
-        entries: of its journal, by number.
+        trials: of its journal, by number.
         networks: where networks come from.
         seed: of all that is random.
     """
 
     proposal: Params
 
-    def __init__(self, study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> None:
-        self.study, self.entries, self.networks = study, entries, networks
+    def __init__(self, study: Search, trials: Mapping[int, Trial], networks: Networks, seed: int) -> None:
+        self.study, self.trials, self.networks = study, trials, networks
         self.generator = np.random.default_rng(seed)
-        self.costs = [o for o in study.objectives if o != "accuracy"]
-        self.signs = np.array([-1.0 if DIRECTIONS[o] == "maximize" else 1.0 for o in self.costs])
+        costs = [q for q in study.quantities if q.name != "accuracy"]
+        self.costs = [q.name for q in costs]
+        self.signs = np.array([-1.0 if q.maximised else 1.0 for q in costs])
 
     @abstractmethod
-    def propose(self, judged: list[Entry]) -> Params:
+    def propose(self, judged: list[Trial]) -> Params:
         """Return the parameters of the next network; those that it leaves out are drawn at random.
 
         Args:
             judged: trials that have reached the first rung, at least `STARTUP`.
         """
 
-    def cost_losses(self, entry: Entry) -> Floats:
+    def cost_losses(self, trial: Trial) -> Floats:
         """Return the cost objectives of a measured trial, to be minimised."""
-        known = entry.known_costs()
+        known = trial.known_costs()
         return self.signs * np.array([known[name] for name in self.costs])
 
-    def parents(self, judged: list[Entry]) -> list[Entry]:
+    def parents(self, judged: list[Trial]) -> list[Trial]:
         """Return the trials that no other one of as many epochs dominates."""
-        found: list[Entry] = []
+        found: list[Trial] = []
         for epochs in sorted({len(e.curve) for e in judged}, reverse=True):
             alike = [e for e in judged if len(e.curve) == epochs]
             losses = np.array([[-e.curve[-1].accuracy, *self.cost_losses(e)] for e in alike])
             found += [alike[row] for row in np.flatnonzero(ranks(losses, np.zeros(len(alike))) == 0)]
         return found
 
-    def mutants(self, parent: Entry, count: int) -> list[Draw]:
+    def mutants(self, parent: Trial, count: int) -> list[Draw]:
         """Return draws of networks that differ from a trial's in one choice or more, and in what depends on them."""
-        known = Draw(self.generator, parent.trial.params)
+        known = Draw(self.generator, parent.params)
         self.networks.suggest(known)
         return [Draw(self.generator, mutated(self.generator, known.params, known.offered)) for _ in range(count)]
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose a network."""
         first = self.study.budgets[0]
-        judged = [e for e in self.entries.values() if len(e.curve) >= first]
+        judged = [e for e in self.trials.values() if len(e.curve) >= first]
         self.proposal = self.propose(judged) if len(judged) >= STARTUP else {}
 
     def sample_independent(
@@ -127,52 +126,3 @@ class Proposing(ByName, ABC):
         """Return the proposal's value of a parameter."""
         assert isinstance(param_distribution, CategoricalDistribution)
         return Draw(self.generator, self.proposal).suggest_categorical(param_name, param_distribution.choices)
-
-
-class LocalSampler(Proposing):
-    """Mutates a trial of the front of each budget: Pareto evolution, as regularised evolution (Real et al. 2019)."""
-
-    def propose(self, judged: list[Entry]) -> Params:
-        """Return a mutant."""
-        parents = self.parents(judged)
-        (draw,) = self.mutants(parents[int(self.generator.integers(len(parents)))], 1)
-        self.networks.suggest(draw)
-        return draw.params
-
-
-def make_sampler(study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> BaseSampler:
-    """Return the sampler that a study names.
-
-    Raises:
-        StudyError: if it cannot search the study's space.
-    """
-    if study.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if study.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
-    if study.sampler == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
-    if study.sampler == "gp":
-        check_unconditional(networks)
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
-    if study.sampler == "local":
-        return LocalSampler(study, entries, networks, seed)
-    from search.samplers.surrogate import SurrogateSampler
-
-    return SurrogateSampler(study, entries, networks, seed)
-
-
-def check_unconditional(networks: Networks, draws: int = 100) -> None:
-    """Raise StudyError if some parameter is not asked in each of some random trials."""
-    generator = np.random.default_rng(0)
-    asked: list[set[str]] = []
-    for _ in range(draws):
-        draw = Draw(generator)
-        networks.suggest(draw)
-        asked.append(set(draw.params))
-    sometimes = {name for names in asked for name in names if not all(name in others for others in asked)}
-    if sometimes:
-        raise StudyError(
-            f"sampler=gp needs the same parameters in every trial, but {min(sometimes)} is asked in some only; "
-            "use surrogate, tpe, nsga2, local or random, or narrow the space."
-        )

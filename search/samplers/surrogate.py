@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.linear_model import RidgeCV
 
-from search.journal import Entry
+from record.study import Search
+from record.trial import State, Trial
 from search.networks import Networks
-from search.policies.halving import Floats
+from search.ranking import Floats
 from search.samplers.improvement import expected_hypervolume_improvement
 from search.samplers.proposing import Draw, Params, Proposing
-from search.study import Study
 
 POOL = 2000
 """Unseen random networks that are kept from batch to batch."""
@@ -56,8 +53,10 @@ class Accuracy:
     """
 
     def __init__(
-        self, budgets: Sequence[int], entries: Sequence[Entry], vectors: Vectors, generator: np.random.Generator
+        self, budgets: Sequence[int], entries: Sequence[Trial], vectors: Vectors, generator: np.random.Generator
     ) -> None:
+        from sklearn.ensemble import ExtraTreesRegressor
+
         self.epochs = budgets[-1]
         curves = [[e.curve[b - 1].accuracy for b in budgets if len(e.curve) >= b] for e in entries]
         rows, values, variances = self.targets(curves, len(budgets))
@@ -77,9 +76,9 @@ class Accuracy:
         values, variances = np.array([extrapolated(curve, lines) for curve in curves]).T
         return list(range(len(curves))), values, variances
 
-    def knows(self, entry: Entry) -> bool:
+    def knows(self, trial: Trial) -> bool:
         """Whether a trial was trained to the end."""
-        return len(entry.curve) >= self.epochs
+        return len(trial.curve) >= self.epochs
 
     def predict(self, vectors: Vectors) -> tuple[Floats, Floats]:
         """Return mean and deviation, each `(n,)`, of networks `(n, features)`."""
@@ -108,15 +107,15 @@ class SurrogateSampler(Proposing):
     model: type[Accuracy] = Accuracy
     """What learns the accuracy."""
 
-    def __init__(self, study: Study, entries: Mapping[int, Entry], networks: Networks, seed: int) -> None:
-        super().__init__(study, entries, networks, seed)
+    def __init__(self, study: Search, trials: Mapping[int, Trial], networks: Networks, seed: int) -> None:
+        super().__init__(study, trials, networks, seed)
         self.pool: dict[str, Unseen] = {}
         self.queue: list[Params] = []
         self.in_vain = 0
         """Proposals at random until the next batch, after one that found nothing unseen."""
         self.features: dict[int, dict[str, Any]] = {}
 
-    def propose(self, judged: list[Entry]) -> Params:
+    def propose(self, judged: list[Trial]) -> Params:
         """Return the next of a batch."""
         if not self.queue and self.in_vain <= 0:
             self.queue = self.batch(judged)
@@ -124,14 +123,16 @@ class SurrogateSampler(Proposing):
         self.in_vain -= 1
         return self.queue.pop(0) if self.queue else {}
 
-    def batch(self, judged: list[Entry]) -> list[Params]:
+    def batch(self, judged: list[Trial]) -> list[Params]:
         """Return the next proposals, best first; none if everything that was drawn has been seen."""
         unseen = self.unseen(judged)
         if not unseen:
             return []
-        known = list(self.entries.values())
-        for entry in known[len(self.features) :]:
-            self.features[entry.number] = flat(entry.config)
+        known = list(self.trials.values())
+        for trial in known[len(self.features) :]:
+            self.features[trial.number] = flat(trial.config)
+        from sklearn.feature_extraction import DictVectorizer
+
         vectorizer = DictVectorizer(sparse=False, dtype=np.float32)
         seen = vectorizer.fit_transform([self.features[e.number] for e in known])
         vectors = vectorizer.transform([u.features for u in unseen])
@@ -141,7 +142,7 @@ class SurrogateSampler(Proposing):
             return []
         row = {e.number: i for i, e in enumerate(known)}
         model = self.model(self.study.budgets, judged, seen[[row[e.number] for e in judged]], self.generator)
-        running = [e for e in known if e.outcome == "running" and not model.knows(e) and self.costed(e)]
+        running = [e for e in known if e.state is State.running and not model.knows(e) and self.costed(e)]
         members = [*(e for e in judged if model.knows(e)), *running]
         front = np.array([e.curve[-1].accuracy for e in judged if model.knows(e)])
         if running:
@@ -166,9 +167,9 @@ class SurrogateSampler(Proposing):
             front, front_costs = np.append(front, mean[best]), np.vstack([front_costs, losses[best]])
         return [unseen[kept[row]].params for row in chosen]
 
-    def unseen(self, judged: list[Entry]) -> list[Unseen]:
+    def unseen(self, judged: list[Trial]) -> list[Unseen]:
         """Return networks to choose from: the pool with some new random ones, and mutants of the best trials."""
-        seen = {e.training_id for e in self.entries.values()}
+        seen = {e.training_id for e in self.trials.values()}
         self.pool = {name: u for name, u in list(self.pool.items())[-POOL:] if name not in seen}
         for _ in range(FRESH):
             self.take_up(Draw(self.generator), seen, self.pool)
@@ -185,22 +186,25 @@ class SurrogateSampler(Proposing):
         if training_id not in seen and training_id not in found:
             found[training_id] = Unseen(draw.params, flat(config))
 
-    def costed(self, entry: Entry) -> bool:
+    def costed(self, trial: Trial) -> bool:
         """Whether all cost objectives of a trial are known: it has been measured."""
-        return set(self.costs) <= set(entry.known_costs())
+        return set(self.costs) <= set(trial.known_costs())
 
     def wanted(self) -> list[str]:
         """Return the costs that are objectives or limited, of those that are known of some network."""
-        limited = {n.partition("_")[2] for n in self.study.limits.model_dump(exclude_none=True)}
-        known = {name for e in self.entries.values() for name in e.known_costs()}
+        limited = {name.partition("_")[2] for name in self.study.limits}
+        known = {name for e in self.trials.values() for name in e.known_costs()}
         return sorted({*self.costs, *limited} & known)
 
-    def predicted(self, name: str, known: Sequence[Entry], seen: Vectors, unseen: Vectors) -> Floats:
+    def predicted(self, name: str, known: Sequence[Trial], seen: Vectors, unseen: Vectors) -> Floats:
         """Return a cost of unseen networks.
 
         Time, parameters and multiply-accumulates are sums over the parts of a network, so a linear model comes first,
         which also reaches beyond what was seen, and trees learn what is left.
         """
+        from sklearn.ensemble import ExtraTreesRegressor
+        from sklearn.linear_model import RidgeCV
+
         rows = [i for i, e in enumerate(known) if name in e.known_costs()]
         values = np.array([known[i].known_costs()[name] for i in rows], dtype=float)
         spent = 1 / values if name == "throughput" else values
@@ -215,7 +219,7 @@ class SurrogateSampler(Proposing):
     def keeps_limits(self, costs: Mapping[str, Floats], count: int) -> NDArray[np.bool_]:
         """Return which networks seem to keep the limits, `(count,)`."""
         kept = np.ones(count, dtype=bool)
-        for name, limit in self.study.limits.model_dump(exclude_none=True).items():
+        for name, limit in self.study.limits.items():
             bound, _, cost = name.partition("_")
             if cost in costs:
                 kept &= costs[cost] <= limit if bound == "max" else costs[cost] >= limit

@@ -1,10 +1,8 @@
 """Number formats of training: which one a device multiplies in hardware, and what `auto` becomes there."""
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+from record.recipe import Precision
 
 
 def native(device: str) -> Precision:

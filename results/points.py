@@ -1,54 +1,27 @@
-"""What figures show of a trial: names, units and scales, and how sure an accuracy is."""
+"""What figures show of a run: which quantities are known, the trials, and how sure an accuracy is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
-from results.frames import Run
+from record.quantities import QUANTITIES, Quantity
+from record.run import Run
 from results.statistics import accuracy_interval
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """A column of the frame of trials, as it is shown."""
-
-    name: str
-    unit: str
-    divisor: float = 1
-    """Of the column, for the unit."""
-
-    @property
-    def title(self) -> str:
-        """Name and unit."""
-        return f"{self.name} ({self.unit})"
-
-
-QUANTITIES = {
-    "accuracy": Quantity("accuracy", "%"),
-    "throughput": Quantity("throughput", "img/s"),
-    "latency": Quantity("latency", "ms a batch"),
-    "relative": Quantity("throughput", "x base"),
-    "macs": Quantity("FLOPs", "M", 1e6),
-    "params": Quantity("params", "M", 1e6),
-    "seconds": Quantity("training", "s"),
-}
-SEGMENTATION = ("segmentation_folder", "cityscapes")
-"""Data whose accuracy is the mIoU."""
-UNDER_WAY = ("running", "paused")
+UNDER_WAY = ("running", "paused", "confirming")
 
 
 def segments(run: Run) -> bool:
     """Whether the accuracy of a run is the mIoU, which no interval of shares holds for."""
-    return run.study["data"]["name"] in SEGMENTATION
+    return run.study.data.task == "segmentation"
 
 
 def quantities(run: Run) -> dict[str, Quantity]:
     """Return what is known of any trial, by column; accuracy and training time once an epoch is done."""
-    found = {
-        n: q for n, q in QUANTITIES.items() if run.trials[n].fillna(0).any() or (n == "accuracy" and len(run.epochs))
-    }
+    every = {**QUANTITIES, **{q.name: q for q in run.study.quantities}}
+    found = {n: q for n, q in every.items() if run.trials[n].fillna(0).any() or (n == "accuracy" and len(run.epochs))}
     if segments(run) and "accuracy" in found:
-        found["accuracy"] = replace(found["accuracy"], name="mIoU")
+        found["accuracy"] = replace(found["accuracy"], title="mIoU")
     return found
 
 

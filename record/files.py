@@ -1,0 +1,110 @@
+"""Study files: YAML with `key=value` overrides, and what is said of mistakes in them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from record.plugins import Misfit, arguments, nearest
+from record.study import Comparison, Search, Study, StudyError, kind_of
+
+PLUGGED = ("space", "data", "scheduler")
+MOST = 3
+"""Mistakes that are told at once."""
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file and merge `key=value` overrides, such as `training.epochs=3`.
+
+    Raises:
+        StudyError: naming what is wrong, where, and what would be right.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+        if not OmegaConf.is_dict(loaded):
+            raise StudyError(f"{path} must be a mapping of keys to values, such as `trials: 20`.")
+        merged = OmegaConf.merge({"name": path.stem}, loaded, OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except StudyError:
+        raise
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist; ready-made studies are in studies/.") from None
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        raise StudyError(f"{path} cannot be read as YAML with key=value overrides: {first_line(error)}") from None
+    except Exception as error:
+        if "yaml" not in type(error).__module__:
+            raise
+        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return checked(values, f"{path}: ")
+
+
+def checked(values: Any, where: str = "") -> Study:
+    """Return the study that plain values describe.
+
+    Raises:
+        StudyError: naming what is wrong.
+    """
+    values = {k: v for k, v in values.items() if k != "seeds" or v is not None}
+    kind = kind_of(values)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(where + "; ".join(list(explained(kind, error))[:MOST])) from None
+
+
+def explained(kind: type, error: ValidationError, path: Sequence[str] = ()) -> Iterator[str]:
+    """Yield a phrase for each mistake: key, value, rule, and for an unknown key the nearest known one.
+
+    Args:
+        kind: the class that was to be made.
+        error: why it was not.
+        path: keys that lead to it.
+    """
+    for each in error.errors():
+        names = [*path, *map(str, each["loc"])]
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, Misfit):
+            yield from explained(cause.kind, cause.error, names)
+        else:
+            yield phrase(kind, each, names, len(path))
+
+
+def phrase(kind: type, error: Any, names: list[str], depth: int) -> str:
+    """Say what is wrong with one value."""
+    key = ".".join(names)
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = part_of(kind, names[depth:-1])
+        other = Comparison if kind is Search else Search if kind is Comparison else None
+        if other and len(names) == 1 and names[0] in arguments(other):
+            what = "a search" if other is Search else "a comparison, which has seeds"
+            return f"unknown key {key}; it is for {what}."
+        return f"unknown key {key}; {nearest(names[-1], known)}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    if message.startswith(("unknown key ", "name is missing")):
+        return message.replace("unknown key ", f"unknown key {key}.") if " key " in message else f"{key}: {message}."
+    if error["type"] == "tuple_type":
+        message = "should be a list, such as [1, 2]"
+    elif error["type"].endswith(("model_type", "model_attributes_type", "dict_type")):
+        message = "should be a mapping of keys to values"
+    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
+        if names[-1:] and names[-1] in PLUGGED and "must be one of" in message:
+            return f"{key}.name={error['input'].get('name')!r} {message[message.index('must be one of') :]}."
+        return f"{key}: {message}." if key else f"{message}."  # the message names field and value
+    return f"{key}={error['input']!r}: {message}."
+
+
+def part_of(kind: Any, path: Sequence[str]) -> list[str]:
+    """Return the keys of a class, or of the part of it at `path`."""
+    for name in path:
+        field = getattr(kind, "model_fields", {}).get(name)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        kind = field.annotation
+    return ["name", *arguments(kind)] if isinstance(kind, type) and issubclass(kind, Study) else arguments(kind)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,177 @@
+"""What users may bring: objects in Python, or in YAML a known name, or `my_package.module:Name`, with its arguments."""
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib import resources
+from typing import Any, TypeGuard
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import core_schema
+
+ROOMS = {
+    "space": "spaces.catalogue",
+    "data": "search.data",
+    "scheduler": "search.policies",
+    "sampler": "search.samplers",
+}
+"""The module of each family whose `named(name)` returns a known class; by name, so that this floor imports none."""
+
+
+class Misfit(ValueError):
+    """Arguments that a class does not take, with pydantic's errors."""
+
+    def __init__(self, kind: type, error: ValidationError) -> None:
+        super().__init__(str(error))
+        self.kind, self.error = kind, error
+
+
+def located(path: str) -> Any:
+    """Return what `my_package.module:Name` names.
+
+    Raises:
+        ValueError: if it cannot be imported.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be imported ({error}); name a class as my_package.module:Name") from None
+    return found
+
+
+def named(family: str, name: str) -> type:
+    """Return the class of a family (a key of `ROOMS`) by its known name or its path.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = located(name) if ":" in name else importlib.import_module(ROOMS[family]).named(name)
+    if not inspect.isclass(found):
+        raise ValueError(f"{name} must be a class")
+    return found
+
+
+def in_package(package: str, name: str, what: str) -> type:
+    """Return the class of the module `package.name` whose `name` that is: a file a class, and no list to keep.
+
+    Raises:
+        ValueError: naming those that are there, if there is none.
+    """
+    if name.isidentifier():
+        with contextlib.suppress(ModuleNotFoundError):
+            for found in vars(importlib.import_module(f"{package}.{name}")).values():
+                if inspect.isclass(found) and known_name(found) == name:
+                    return found
+    folder = importlib.import_module(package)
+    there = [m.name for m in pkgutil.iter_modules(folder.__path__) if f'"{m.name}"' in source_of(package, m.name)]
+    raise ValueError(f"must be one of {', '.join(there)}, or my_package.module:Name of your own {what}")
+
+
+def source_of(package: str, module: str) -> str:
+    """Return the text of a module; a name in quotes there is that of its class."""
+    return (resources.files(package) / f"{module}.py").read_text()
+
+
+def known_name(kind: type) -> str | None:
+    """Return the name by which a class is known, if it has one: its attribute, or the default of its field `name`."""
+    name = kind.model_fields["name"].default if has_name(kind) else getattr(kind, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def has_name(kind: type) -> TypeGuard[type[BaseModel]]:
+    return issubclass(kind, BaseModel) and "name" in kind.model_fields
+
+
+def called(loaded: str, *arguments: Any, **options: Any) -> Any:
+    """Call a function of a higher floor, by its path: what a user's object offers may lie there."""
+    return located(loaded)(*arguments, **options)
+
+
+def path_of(family: str, kind: type) -> str:
+    """Return the name by which a class is found again: the known one, or its path.
+
+    Raises:
+        ValueError: if no other process could import it.
+    """
+    name = known_name(kind)
+    with contextlib.suppress(ValueError):
+        if name and named(family, name) is kind:
+            return name
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    if kind.__module__ == "__main__" or "<locals>" in path:
+        raise ValueError(f"{path} cannot be imported by other processes; define the class in a module of its own")
+    return path
+
+
+def arguments(kind: type) -> list[str]:
+    """Return the names of what a class takes."""
+    if issubclass(kind, BaseModel):
+        return [name for name in kind.model_fields if name != "name"]
+    if is_dataclass(kind):
+        return [f.name for f in fields(kind) if f.init and f.name != "name"]
+    return [name for name in inspect.signature(kind).parameters if name != "name"]
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Say which known word was perhaps meant, or what is known."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}."
+
+
+class Plugged:
+    """A field of a pydantic model that holds an object of a family.
+
+    It takes the object, or a mapping with the `name` of its class, as for `named`, and its arguments; and is written as
+    such a mapping.
+
+    Args:
+        family: a key of `ROOMS`.
+        default: name that a mapping without one stands for.
+    """
+
+    def __init__(self, family: str, default: str = "") -> None:
+        self.family, self.default = family, default
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.validated, serialization=core_schema.plain_serializer_function_ser_schema(self.written)
+        )
+
+    def validated(self, value: Any) -> Any:
+        """Return the object that `value` is or describes.
+
+        Raises:
+            ValueError: if its class is not known, or does not take these arguments.
+        """
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            if value is None or isinstance(value, int | float | list | tuple | type):
+                raise ValueError("should be a mapping of keys to values")
+            path_of(self.family, type(value))
+            return value
+        name = value.get("name", self.default)
+        if not isinstance(name, str) or not name:
+            raise ValueError("name is missing: it says what is meant")
+        kind = named(self.family, name)
+        given = {key: v for key, v in value.items() if key != "name"}
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        try:
+            unknown = sorted(set(map(str, given)) - set(arguments(kind)))
+            if unknown and is_dataclass(kind):  # which pydantic checks only where the class says so
+                raise ValueError(f"unknown key {unknown[0]}; {nearest(unknown[0], arguments(kind))}")
+            return adapter.validate_python(given)
+        except ValidationError as error:
+            raise Misfit(kind, error) from None
+
+    def written(self, value: Any) -> dict[str, Any]:
+        """Return the mapping that describes an object."""
+        plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+        return {"name": path_of(self.family, type(value)), **{k: v for k, v in plain.items() if k != "name"}}

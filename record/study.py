@@ -1,0 +1,312 @@
+"""A study, whole: what is varied, on which data, how it is trained and measured, and what is wanted of it."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from record.measure import MeasureConfig
+from record.plugins import Plugged, named, path_of
+from record.quantities import QUANTITIES, Quantity, limits, quantity
+from record.recipe import Recipe
+from record.resources import Resources
+from spaces.ablations import AblationSpace
+from spaces.cifar_mlp import CifarMLPSpace
+
+PLACE = frozenset({"name", "trials", "seeds", "resources", "storage", "runs"})
+"""Keys that say how much is done, and where, and so may change as a study goes on."""
+
+
+class StudyError(ValueError):
+    """A study that cannot be run; the message names the key, the value and what would be right."""
+
+
+class Study(BaseModel):
+    """What a search and a comparison share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Names the run folder."""
+    space: Annotated[Any, Plugged("space")] = CifarMLPSpace()
+    """Chosen by its `name`; `python run_search.py --spaces` lists them. Or your own, as `my_package.module:Name`."""
+    data: Annotated[Any, Plugged("data", "mnist5k")] = Field(default_factory=lambda: named("data", "mnist5k")())
+    """Where images come from, chosen by `name`; `search/data/` has a file a set."""
+    training: Recipe = Recipe()
+    seed: int = Field(default=0, ge=0)
+    objectives: tuple[str, ...] = ("accuracy", "throughput")
+    """accuracy, and one or more of throughput, latency, macs, params, or your own quantity, as
+    `my_package.module:Name`."""
+    limits: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """What a candidate may cost; one over a limit is not trained. max_params, max_macs, max_latency (ms that the
+    converted network takes for a batch of `measure.batch`) and min_throughput (images/s), and max_ or min_ with the
+    name of your own objective."""
+    measure: MeasureConfig = MeasureConfig()
+    resources: Resources = Resources()
+    storage: str | None = None
+    """Optuna storage URL, such as sqlite:///study.db; None keeps a journal in the run folder."""
+    runs: str = "runs"
+    """Folder of the run folders."""
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def by_name(cls, value: Any) -> Any:
+        """Write classes of a user's own as their paths."""
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple(path_of("data", v) if isinstance(v, type) else v for v in value)
+
+    @field_validator("objectives")
+    @classmethod
+    def check_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [quantity(v).name for v in value]
+        if "accuracy" not in names or len(names) < 2 or len(set(names)) < len(names):
+            others = ", ".join(q.name for q in QUANTITIES.values() if q.better and q.name != "accuracy")
+            raise ValueError(f"name accuracy and at least one of {others}, each once")
+        return value
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def drop_absent(cls, value: Any) -> Any:
+        """Leave out limits that are null."""
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def check_limits(self) -> "Study":
+        known = {key: q for key, q in limits(self.quantities).items() if q.when != "trained"}
+        for key in self.limits:
+            if key not in known:
+                raise ValueError(f"limits.{key} is not there; what is known without training is {', '.join(known)}")
+        if "latency" in self.objectives and "max_latency" not in self.limits:
+            raise ValueError(
+                "the objective latency needs limits.max_latency, in ms a batch, from which the hypervolume is counted; "
+                "or use throughput"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def check_mixup(self) -> "Study":
+        if self.training.mixup and self.data.task != "classification":
+            raise ValueError(f"training.mixup={self.training.mixup:g} is for classification; set it to 0 here")
+        return self
+
+    @model_validator(mode="after")
+    def check_workers(self) -> "Study":
+        batch, workers = self.training.batch, self.resources.workers
+        if batch % workers:
+            raise ValueError(
+                f"training.batch={batch} cannot be shared evenly by resources.workers={workers}; use a multiple of it, "
+                f"such as {batch - batch % workers or workers}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def check_sync_bn(self) -> "Study":
+        if self.training.sync_bn and not (self.resources.gpus and self.resources.workers > 1):
+            raise ValueError(
+                "training.sync_bn=true is for several GPUs a trial, such as resources.workers=2 resources.gpus=1; "
+                "leave it false here"
+            )
+        return self
+
+    @cached_property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The objectives, in order."""
+        return tuple(quantity(name) for name in self.objectives)
+
+    @property
+    def maximised(self) -> list[bool]:
+        """Whether more is better, an entry an objective."""
+        return [q.maximised for q in self.quantities]
+
+    @property
+    def times(self) -> bool:
+        """Whether what a device takes counts: as an objective or as a limit."""
+        wanted = [*self.quantities, *(limits(self.quantities)[key] for key in self.limits)]
+        return any(q.when == "measured" for q in wanted)
+
+    @property
+    def listed(self) -> list[str]:
+        """Names of the networks that are all trained with each seed; none in a search."""
+        return []
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs at which trials are paused and compared."""
+        return ()
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Epochs at which trials are compared: the rungs, and the full budget."""
+        return (*self.rungs, self.training.epochs)
+
+    @property
+    def budget(self) -> int:
+        """Trainings that the study asks for."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.runs) / self.name
+
+    def settled(self, precision: str) -> "Study":
+        """Return the study with a definite precision: its own, or this one if it leaves that open."""
+        if self.training.precision != "auto":
+            return self
+        return self.model_copy(update={"training": self.training.model_copy(update={"precision": precision})})
+
+
+class Search(Study):
+    """A search: candidates of a space are tried, and the best go on."""
+
+    trials: int = Field(default=20, ge=1)
+    """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
+    sampler: str | dict[str, Any] = "surrogate"
+    """surrogate, random, tpe, nsga2, gp or local; or your own, as `my_package.module:Name`, or as {name: ..., and its
+    arguments}."""
+    start_with: tuple[Literal["paper"] | dict[str, Any], ...] = ()
+    """Networks to try first: parameters of the space by name, such as {stage1.kind: repmlp}, what is left out being as
+    plain as possible; or paper, for the networks of Tables 2-4 that the space holds."""
+    from_runs: tuple[str, ...] = ()
+    """Earlier runs (folders, or URL#NAME). Their results are taken over if data, training and, where speed counts,
+    measurement are the same; else the search starts with the networks of their fronts."""
+    scheduler: Annotated[Any, Plugged("scheduler", "halving")] = Field(
+        default_factory=lambda: named("scheduler", "halving")()
+    )
+    """halving stops trials early, asynchronously; full trains every candidate to the end. `halving: {...}` and
+    `halving: null` are short for these."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def spell_out(cls, values: Any) -> Any:
+        """Write the short form of the scheduler in full."""
+        if not isinstance(values, Mapping) or "halving" not in values:
+            return values
+        values = dict(values)
+        short = values.pop("halving")
+        if "scheduler" in values:
+            raise ValueError("halving is short for scheduler: give one of the two")
+        return {**values, "scheduler": {"name": "full"} if short is None else short}
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def check_sampler(cls, value: Any) -> Any:
+        """Write a class as its path, and see that it is there."""
+        if isinstance(value, type):
+            return path_of("sampler", value)
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if isinstance(name, str):
+            named("sampler", name)
+        elif isinstance(value, Mapping):
+            raise ValueError("name is missing: it says which sampler is meant")
+        return value
+
+    @model_validator(mode="after")
+    def check_space(self) -> "Search":
+        if isinstance(self.space, AblationSpace):
+            raise ValueError("an ablation needs seeds, such as seeds: 3; fewer let nothing be concluded")
+        return self
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        return tuple(self.scheduler.rungs(self.training.epochs))
+
+    @property
+    def budget(self) -> int:
+        return self.trials
+
+
+class Comparison(Study):
+    """A comparison: the networks that a space lists are all trained to the end, with the same seeds."""
+
+    seeds: int = Field(default=3, ge=1)
+    """Each network is trained with so many, `seed` and those after it, one seed after the other, so that a stopped
+    study is balanced. A larger number continues the study."""
+    test: bool = True
+    """The converted networks are scored on the test images too, which nothing is chosen by."""
+
+    @model_validator(mode="after")
+    def check_space(self) -> "Comparison":
+        if not hasattr(self.space, "names"):
+            raise ValueError(
+                f"seeds={self.seeds} is for the spaces ablation and fixed, which list networks; "
+                f"{getattr(self.space, 'name', type(self.space).__name__)} is searched, so leave it out"
+            )
+        return self
+
+    @property
+    def listed(self) -> list[str]:
+        return list(self.space.names)
+
+    @property
+    def budget(self) -> int:
+        return len(self.listed) * self.seeds
+
+
+def study_of(values: Mapping[str, Any]) -> Study:
+    """Return the study that plain values describe: with `seeds` a comparison, else a search.
+
+    Raises:
+        ValidationError: of pydantic.
+    """
+    return kind_of(values).model_validate(values)
+
+
+def kind_of(values: Mapping[str, Any]) -> type[Study]:
+    """Return the class of the study that plain values describe."""
+    return Comparison if values.get("seeds") is not None else Search
+
+
+def plain(study: Study) -> dict[str, Any]:
+    """Return the whole study as plain values, which `study_of` reads."""
+    return study.model_dump(mode="json")
+
+
+def what_data(study: Study) -> dict[str, Any]:
+    """Return which images a study trains on, wherever they lie."""
+    place = getattr(study.data, "place", ())
+    return {key: value for key, value in plain(study)["data"].items() if key not in place}
+
+
+def differences(old: Study, new: Study) -> list[str]:
+    """Name what of two studies differs apart from budget, place and resources, with both values."""
+
+    def defining(study: Study) -> dict[str, Any]:
+        kept = {key: value for key, value in plain(study).items() if key not in PLACE}
+        return {**kept, "data": what_data(study), "kind": type(study).__name__.lower()}
+
+    return unlike(defining(old), defining(new))
+
+
+def changes_nothing(old: Study, new: Study) -> bool:
+    """Whether a run of the old study may go on as the new one."""
+    return not differences(old, new)
+
+
+def trains_alike(one: Study, other: Study) -> bool:
+    """Whether a network trained in one study has the result that it would have in the other."""
+    return one.training == other.training and what_data(one) == what_data(other)
+
+
+def measures_alike(one: Study, other: Study) -> bool:
+    """Whether a speed measured in one study is comparable with the other's."""
+
+    def conditions(study: Study) -> Any:
+        return study.measure, study.resources.device, study.resources.measure_on
+
+    return conditions(one) == conditions(other)
+
+
+def unlike(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """Name the keys whose values differ, with both values."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += unlike(before, after, f"{path}{key}.")
+        elif before != after:
+            found.append(f"{path}{key} is {before!r} there and {after!r} here")
+    return found
