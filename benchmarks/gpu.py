@@ -157,7 +157,7 @@ def tests(given: argparse.Namespace, last: float) -> Figures:
     """Return how many tests of GPUs passed and failed."""
     if importlib.util.find_spec("pytest") is None:
         return {"failure": "there is no pytest"}
-    line = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/test_gpu.py"]
+    line = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/whole/test_gpu.py"]
     output, failure = run(line, given.out / "tests.log", last)
     counts = output.strip().splitlines()[-1] if output.strip() else ""
     return {"result": counts, **({"failure": f"{failure}: {counts}"} if failure else {})}

@@ -253,7 +253,7 @@ print(*(process.pid for process in multiprocessing.active_children()), flush=Tru
 raise SystemExit(3)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2]
     )
     assert ended.returncode == 3, ended.stderr
     pids = [int(pid) for pid in ended.stdout.split()]

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from search.candidate import Candidate
 from search.measuring.locks import DeviceLock, device_name, held, lock_folder
-from tests.test_training import RECIPE, task
+from tests.engine.test_training import RECIPE, task
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from search.study import Resources, Study
 from search.training.precision import native
 from search.training.trainer import Recipe, Trainer
 from spaces.cifar_mlp import CifarMLPSpace
-from tests.test_training import CONFIG, DATA, task
+from tests.engine.test_training import CONFIG, DATA, task
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 EXACT = Recipe(epochs=2, batch=50, precision="float32", learning_rate=0.05)

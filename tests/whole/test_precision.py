@@ -16,7 +16,7 @@ from search.training.precision import native, settled, slow
 from search.training.trainer import Recipe, Trainer
 from tests.conftest import ROOT
 from tests.driving import engine_of, work_off
-from tests.test_training import CONFIG, DATA
+from tests.engine.test_training import CONFIG, DATA
 
 WITHOUT_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 """Settings under which a processor is one that has AVX2 and no more."""

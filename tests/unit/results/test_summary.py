@@ -2,7 +2,7 @@ import pytest
 
 from repmlp import config_to_dict
 from results.summary import summary
-from tests.test_networks import FAMILIES
+from tests.unit.repmlp.test_networks import FAMILIES
 
 EXPECTED = {
     "pure MLP": "16x2 RepMLP 8 g2 k1+3+5+7 global | 32x2 RepMLP 8 g2 k1+3+5+7 global | 64x2 RepMLP 8 g2 k1+3+5+7",

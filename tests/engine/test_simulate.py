@@ -122,7 +122,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_public_tables_load() -> None:
-    folder = Path(__file__).parents[2] / "shared" / "data" / "tables"
+    folder = Path(__file__).parents[3] / "shared" / "data" / "tables"
     if not folder.is_dir():
         pytest.skip("there is no ../shared/data/tables")
     nb201 = nas_bench_201(folder / "nb201_cifar100.npz")

@@ -14,7 +14,7 @@ from spaces.ablations import AblationSpace
 from spaces.catalogue import SPACES, Space
 from spaces.fixed import FixedSpace
 from spaces.resnet import ResNet50Space
-from tests.test_training import CONFIG, DATA, RECIPE
+from tests.engine.test_training import CONFIG, DATA, RECIPE
 
 SHORT = MeasureConfig(batch=10, seconds=0.05)
 
