@@ -209,9 +209,14 @@ def trials_frame(trials: Sequence[Trial], objectives: Sequence[Quantity] = ()) -
     seed; config, training_id, deploy_id; and `param.NAME` for each parameter of the space.
     """
     quantities = {**QUANTITIES, **{q.name: q for q in objectives}}
-    types = {**DTYPES, **{name: "Int64" if name in WHOLE else "float64" for name in quantities}}
     frame = pd.DataFrame.from_dict({t.number: trial_row(t, quantities.values()) for t in trials}, orient="index")
     frame.index.name = "trial"
+    return typed(frame, list(quantities))
+
+
+def typed(frame: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES)) -> pd.DataFrame:
+    """Return a frame of trials with all columns, those of parameters last, and their types."""
+    types = {**DTYPES, **{name: "Int64" if name in WHOLE else "float64" for name in quantities}}
     parameters = sorted(c for c in frame.columns if c not in types)
     return frame.reindex(columns=[*types, *parameters]).astype(types)
 

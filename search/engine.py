@@ -57,6 +57,8 @@ class Engine:
                 self.policy.reached(trial, epoch)
         if trial.state is State.paused:
             self.policy.waits(trial)
+        elif trial.state is State.confirming:
+            self.done(trial)
         elif trial.twin is not None and trial.open:
             self.journal.answered(trial, self.journal.trials[trial.twin])
         elif trial.open:
@@ -232,7 +234,8 @@ class Engine:
         timed = self.study.measure.confirm and any(q.when == "measured" for q in self.study.quantities)
         if not timed or trial.deploy_id in journal.twice or not self.policy.counts(complete, trial):
             return self.end(trial, State.complete)
-        journal.move(trial, State.confirming)
+        if trial.state is not State.confirming:
+            journal.move(trial, State.confirming)
         self.queue.append(trial)
         self.running.discard(trial.number)
         self.watch(trial)

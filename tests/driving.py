@@ -9,11 +9,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import analyze
+from record.files import read_study
 from search.candidate import Candidate, Job
 from search.engine import Engine
 from search.journal import Journal
-from search.networks import Image, SpaceNetworks
-from search.study import read_study
+from search.networks import Image, networks_of
 from tests.conftest import ROOT
 
 RUNNER = CliRunner()
@@ -23,7 +23,7 @@ IMAGE: Image = (1, (8, 8), 10)
 def engine_of(path: Path, *overrides: str) -> Engine:
     study = read_study(path, overrides)
     study.folder.mkdir(parents=True, exist_ok=True)
-    return Engine(Journal(study), SpaceNetworks(study.space, IMAGE))
+    return Engine(Journal(study), networks_of(study, IMAGE))
 
 
 def driven(engine: Engine) -> tuple[Job, Candidate]:

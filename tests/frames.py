@@ -4,7 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from results.frames import DTYPES, Run
+from record.run import Run, typed
+from record.study import study_of
+from tests.made_runs import STUDY
 
 SMALL = {
     "kind": "cifar",
@@ -21,16 +23,11 @@ def run_of(*rows: dict[str, Any], **study: Any) -> Run:
     complete = {"outcome": "complete", "config": SMALL, "params": 100, "macs": 1000, "training_macs": 2000, "seed": 0}
     frame = pd.DataFrame([{**complete, **row} for row in rows])
     frame.index.name = "trial"
-    frame = frame.reindex(columns=[*DTYPES, *(c for c in frame if c not in DTYPES)]).astype(
-        {name: kind for name, kind in DTYPES.items() if not name.startswith(("start", "end"))}
-    )
-    return Run(
-        name="made",
-        study={"space": {}, "limits": {}, "data": {}, "training": {}, "measure": {}, **study},
-        objectives=["accuracy", "throughput"],
-        maximise=[True, True],
-        reference={},
-        environments=[],
-        trials=frame,
-        epochs=pd.DataFrame({"trial": [], "epoch": [], "accuracy": [], "loss": [], "seconds": []}),
-    )
+    return run_with(frame, **study)
+
+
+def run_with(frame: pd.DataFrame, **study: Any) -> Run:
+    """Return a run that has this frame of trials, whatever its trials are."""
+    run = Run(study_of(STUDY | study), [])
+    run.trials = typed(frame)
+    return run

@@ -9,14 +9,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from record.run import RunError, open_run
 from results.ablation import ablation_table, readable_table, title
 from results.agreement import agreement, beside_paper, paper_rows
-from results.frames import RunError, read_run
 from tests.driving import analysis, engine_of, run_folder, work_off
 from tests.frames import run_of
 
 BASE, LOCAL, GLOBAL = [90.0, 91.0, 92.0], [80.0, 82.0, 81.0], [90.1, 91.3, 91.9]
-SPACE = {"table": 1, "variants": {"A) before conversion": "before_conversion", "B) w/o Local": "without_local"}}
+SPACE = {
+    "name": "ablation",
+    "table": 1,
+    "variants": {"A) before conversion": "before_conversion", "B) w/o Local": "without_local"},
+}
 
 
 def rows(scores: dict[str, list[float]], column: str = "test", **values: Any) -> list[dict[str, Any]]:
@@ -134,7 +138,7 @@ def test_an_ablation_is_printed_in_every_format(ablation: Path) -> None:
         printed[style] = done.stdout
     records = json.loads(printed["json"])
     assert [r["variant"] for r in records] == ["Pure MLP", "A) before conversion", "B) w/o Local"]
-    expected = ablation_table(read_run(str(run_folder(ablation))))
+    expected = ablation_table(open_run(str(run_folder(ablation))))
     assert [r["accuracy"] for r in records] == pytest.approx(list(expected["accuracy"]))
     assert records[0]["macs"] < records[0]["training_macs"] == records[1]["macs"]
     assert r"\toprule" in printed["latex"]

@@ -1,13 +1,15 @@
 """The pick, explained: ties, neighbours, impossible limits, and the study that trains it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from record.files import read_study
+from record.run import RunError, open_run
+from record.study import plain
 from results.decision import decide, pick_study, readable_rivals
-from results.frames import RunError, read_run
 from results.pick import Rule
-from search.study import read_study
 from tests.driving import analysis, engine_of, run_folder, work_off
 from tests.frames import run_of
 
@@ -23,6 +25,7 @@ def trial(accuracy: float, throughput: float, images: int | None = 1000, params:
     }
 
 
+LISTED: dict[str, Any] = {"space": {"name": "fixed"}, "seeds": 1}
 RUN = run_of(trial(90.0, 100, params=50), trial(89.0, 200), trial(85.0, 400), trial(80.0, 800), trial(70.0, 50))
 
 
@@ -79,11 +82,11 @@ def test_what_cannot_be_picked_is_said() -> None:
     with pytest.raises(RunError, match="trial 1 is stopped; complete are 0"):
         decide(run_of(trial(90.0, 1.0), {"outcome": "stopped"}), {}, Rule.knee, trial=1)
     with pytest.raises(RunError, match="compare them with analyze"):
-        decide(run_of(trial(90.0, 1.0), seeds=1), {}, Rule.knee)
+        decide(run_of(trial(90.0, 1.0), **LISTED), {}, Rule.knee)
 
 
 def test_a_trial_of_an_ablation_is_picked_by_its_number() -> None:
-    run = run_of(trial(90.0, 100), trial(70.0, 400), seeds=1)
+    run = run_of(trial(90.0, 100), trial(70.0, 400), **LISTED)
     assert decide(run, {}, Rule.max_accuracy, trial=1).why.startswith("Trial 1 was asked for")
 
 
@@ -97,9 +100,9 @@ def test_a_pick_is_written_as_a_study_that_ends_in_test_accuracy(tiny: Path) -> 
     study = read_study(folder / "pick.yaml")
     assert (study.name, study.seeds, study.training.epochs, study.runs) == ("tiny-pick", 2, 1, str(folder.parent))
     jobs = work_off(engine_of(folder / "pick.yaml"))
-    best = read_run(str(folder)).trials.sort_values("accuracy").iloc[-1]
+    best = open_run(str(folder)).trials.sort_values("accuracy").iloc[-1]
     assert [dict(job.config) for job in jobs] == [best["config"]] * 2
-    tested = read_run(str(folder.parent / "tiny-pick")).trials
+    tested = open_run(str(folder.parent / "tiny-pick")).trials
     assert tested["test"].notna().all()
 
 
@@ -116,6 +119,7 @@ def test_changes_that_make_no_study_leave_the_last_pick_alone(tiny: Path) -> Non
 
 def test_the_study_of_a_pick_keeps_data_recipe_and_measurement(tiny: Path) -> None:
     work_off(engine_of(tiny, "trials=1", "halving=null"))
-    run = read_run(str(run_folder(tiny)))
+    run = open_run(str(run_folder(tiny)))
     written = pick_study(run, 0, 3, "runs")
-    assert all(written[name] == run.study[name] for name in ("data", "training", "measure", "objectives"))
+    same = ("data", "training", "measure", "objectives", "resources")
+    assert {name: written[name] for name in same} == {name: plain(run.study)[name] for name in same}

@@ -6,19 +6,21 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from results.frames import read_run
+from record.files import read_study
+from record.run import open_run
+from record.study import StudyError, plain
+from record.trial import Trial
 from results.front import front
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
-from search.journal import Entry, Journal, mend
-from search.study import StudyError, read_study
+from search.journal import Journal, mend
 from tests.driving import driven, engine_of, work_off
 
 ALL = ["halving=null"]
 
 
-def by_outcome(engine: Engine, outcome: str) -> list[Entry]:
-    return [e for e in engine.journal.entries.values() if e.outcome == outcome]
+def by_outcome(engine: Engine, outcome: str) -> list[Trial]:
+    return [e for e in engine.journal.trials.values() if e.state == outcome]
 
 
 def states(engine: Engine) -> dict[int, TrialState]:
@@ -40,8 +42,8 @@ def test_outcomes_are_told_as_what_they_are(tiny: Path) -> None:
         assert told[entry.number] is TrialState.PRUNED
         assert entry.costs["params"] > 10000
         assert entry.curve == []
-        assert entry.trial.constraints["max_params"] > 0
-    assert all(e.trial.constraints["max_params"] <= 0 for e in complete)
+        assert engine.journal.live[entry.number].constraints["max_params"] > 0
+    assert all(engine.journal.live[e.number].constraints["max_params"] <= 0 for e in complete)
 
 
 def test_the_same_network_is_trained_once(tiny: Path) -> None:
@@ -51,7 +53,7 @@ def test_the_same_network_is_trained_once(tiny: Path) -> None:
     assert duplicates
     assert len({str(t.config) for t in tasks}) == len(tasks)
     for entry in duplicates:
-        twin = engine.journal.entries[entry.twin]
+        twin = engine.journal.trials[entry.twin]
         assert entry.training_id == twin.training_id
         assert entry.final == twin.final
 
@@ -59,7 +61,7 @@ def test_the_same_network_is_trained_once(tiny: Path) -> None:
 def test_kernel_sets_share_one_measurement(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=12", *ALL)
     tasks = work_off(engine)
-    entries = [engine.journal.entries[t.number] for t in tasks]
+    entries = [engine.journal.trials[t.number] for t in tasks]
     measured = [e.deploy_id for e, t in zip(entries, tasks, strict=True) if t.measure is not None]
     assert len(measured) == len(set(measured)) == len({e.deploy_id for e in entries}) < len(entries)
 
@@ -79,8 +81,8 @@ def test_a_slow_candidate_is_not_trained(tiny: Path) -> None:
     assert isinstance(task, Job)
     report = Candidate(task).advance()
     assert engine.report(task.number, report) == "stop"
-    entry = engine.journal.entries[task.number]
-    assert (entry.outcome, entry.curve) == ("infeasible", [])
+    entry = engine.journal.trials[task.number]
+    assert (entry.state, entry.curve) == ("infeasible", [])
     assert entry.reason == "exceeds min_throughput by 100%"
     assert engine.trained() == 0
 
@@ -91,7 +93,7 @@ def test_limits_that_no_candidate_keeps_end_the_search(tiny: Path) -> None:
     assert engine.finished
     assert engine.exhausted
     assert engine.trained() == 0
-    assert {e.outcome for e in engine.journal.entries.values()} == {"infeasible"}
+    assert {e.state for e in engine.journal.trials.values()} == {"infeasible"}
 
 
 def test_a_failure_keeps_its_reason_and_is_not_on_the_front(tiny: Path) -> None:
@@ -99,7 +101,7 @@ def test_a_failure_keeps_its_reason_and_is_not_on_the_front(tiny: Path) -> None:
     work_off(engine)
     assert len(by_outcome(engine, "failed")) == 3
     assert set(states(engine).values()) <= {TrialState.FAIL}
-    assert "loss became" in engine.journal.entries[0].reason
+    assert "loss became" in engine.journal.trials[0].reason
     assert engine.journal.optuna.best_trials == []
 
 
@@ -112,8 +114,8 @@ def test_a_stopped_process_loses_nothing(tiny: Path) -> None:
     tasks = work_off(again)
     assert tasks[0].number == done[-1].number
     assert not {t.number for t in tasks} & set(finished)
-    assert all(again.journal.entries[n].final == final for n, final in finished.items())
-    assert [r.epoch for r in again.journal.entries[tasks[0].number].curve] == [1, 2, 3, 4]
+    assert all(again.journal.trials[n].final == final for n, final in finished.items())
+    assert [r.epoch for r in again.journal.trials[tasks[0].number].curve] == [1, 2, 3, 4]
     assert again.finished
     assert TrialState.RUNNING not in states(again).values()
 
@@ -123,17 +125,17 @@ def test_a_trial_cut_off_while_its_end_was_recorded_is_not_trained_again(tiny: P
     engine = engine_of(tiny, "trials=1")
     task = engine.next()
     assert isinstance(task, Job)
-    entry, candidate = engine.journal.entries[task.number], Candidate(task)
+    entry, candidate = engine.journal.trials[task.number], Candidate(task)
     while not (report := candidate.advance()).last:
         engine.report(task.number, report)
     engine.journal.trained(entry, report.epoch)
-    entry.trial.set_user_attr("final", asdict(report.final))
+    engine.journal.live[entry.number].set_user_attr("final", asdict(report.final))
     if "outcome" in written:
-        entry.trial.set_user_attr("outcome", "complete")
+        engine.journal.live[entry.number].set_user_attr("outcome", "complete")
     again = engine_of(tiny, "trials=1")
     assert work_off(again) == []
     assert states(again) == {0: TrialState.COMPLETE}
-    assert again.journal.entries[0].final == report.final
+    assert again.journal.trials[0].final == report.final
 
 
 def test_checkpoints_of_ended_trials_are_removed(tiny: Path) -> None:
@@ -152,7 +154,7 @@ def test_an_interrupted_trial_ends_as_it_would_have(tiny: Path, tmp_path: Path) 
     work_off(resumed)
     whole = engine_of(tiny, "trials=1", f"runs={tmp_path / 'other'}")
     work_off(whole)
-    a, b = resumed.journal.entries[0], whole.journal.entries[0]
+    a, b = resumed.journal.trials[0], whole.journal.trials[0]
     assert a.final == b.final
     assert [(r.accuracy, r.loss) for r in a.curve] == [(r.accuracy, r.loss) for r in b.curve]
 
@@ -190,7 +192,7 @@ def test_a_paused_trial_waits_through_an_interruption(tiny: Path) -> None:
     work_off(engine, until=lambda task, _: task.number == 2)
     paused = [e.number for e in by_outcome(engine, "paused")]
     assert paused
-    assert read_run(str(engine.study.folder)).trials.loc[paused, "outcome"].eq("paused").all()
+    assert open_run(str(engine.study.folder)).trials.loc[paused, "outcome"].eq("paused").all()
     again = engine_of(tiny, "trials=4")
     assert [e.number for e in by_outcome(again, "paused")] == paused
     work_off(again)
@@ -215,13 +217,13 @@ def test_duplicates_of_a_running_trial_wait_for_it(tiny: Path) -> None:
     engine = engine_of(tiny, *one, "space.kernels=[[],[3]]", "trials=3", "resources.concurrent=3", *ALL)
     tasks = [engine.next(), engine.next()]
     assert engine.next() == "wait"  # the space has two networks, so all further candidates are theirs
-    waiting = [e for e in engine.journal.entries.values() if e.twin is not None]
+    waiting = [e for e in engine.journal.trials.values() if e.twin is not None]
     assert waiting
-    assert all(e.outcome == "running" for e in waiting)
+    assert all(e.state == "running" for e in waiting)
     for task in tasks:
         assert isinstance(task, Job)
         engine.fail(task.number, "the power went out")
-    assert all(e.outcome == "duplicate" for e in waiting)
+    assert all(e.state == "duplicate" for e in waiting)
     assert set(states(engine).values()) == {TrialState.FAIL}
 
 
@@ -247,7 +249,7 @@ def test_a_torn_last_line_is_cut_off(tiny: Path) -> None:
 def test_another_storage_holds_the_same(tiny: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     work_off(engine_of(tiny, "trials=2", f"storage={url}"))
-    run = read_run(f"{url}#tiny")
+    run = open_run(f"{url}#tiny")
     assert (run.trials["outcome"].isin(["complete", "stopped", "duplicate"])).all()
     assert engine_of(tiny, "trials=2", f"storage={url}").finished
 
@@ -264,7 +266,7 @@ def test_one_device_sees_the_same_trials_again(tiny: Path, tmp_path: Path) -> No
     runs = [engine_of(tiny, "trials=4", f"runs={tmp_path / name}", *ALL) for name in ("a", "b")]
     for engine in runs:
         work_off(engine)
-    a, b = ([(e.config, [(r.accuracy, r.loss) for r in e.curve]) for e in r.journal.entries.values()] for r in runs)
+    a, b = ([(e.config, [(r.accuracy, r.loss) for r in e.curve]) for e in r.journal.trials.values()] for r in runs)
     assert a == b
 
 
@@ -272,7 +274,7 @@ def test_objectives_come_in_the_studys_order(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1", "objectives=[params,accuracy,macs]")
     work_off(engine)
     trial = engine.journal.optuna.get_trials()[0]
-    entry = engine.journal.entries[0]
+    entry = engine.journal.trials[0]
     assert trial.values == [entry.costs["params"], entry.final.accuracy, entry.costs["macs"]]
     names = [d.name for d in engine.journal.optuna.directions]
     assert names == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
@@ -293,25 +295,33 @@ def test_a_lost_worker_is_a_failure_with_its_reason(tiny: Path) -> None:
     task = engine.next()
     assert isinstance(task, Job)
     assert engine.report(task.number, Report(failure="its worker was lost")) == "stop"
-    assert engine.journal.entries[0].reason == "its worker was lost"
+    assert engine.journal.trials[0].reason == "its worker was lost"
     assert engine.next() == "finished"
 
 
-def test_the_front_is_measured_again_at_the_end(tiny: Path) -> None:
+def test_what_is_on_the_front_when_it_ends_is_measured_again_before_it_counts(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=3", "measure.confirm=true", *ALL)
     tasks = work_off(engine)
     again = [t.number for t in tasks if not t.trains]
-    assert again == [t.number for t in tasks[-len(again) :]]
-    run = read_run(str(engine.study.folder))
+    run = open_run(engine.study.folder)
     assert set(front(run).index) <= set(again)
-    first = {t.number: t.values for t in engine.journal.optuna.get_trials()}
+    told = {t.number: t.values for t in engine.journal.optuna.get_trials()}
     for number in again:
-        entry = engine.journal.entries[number]
-        assert entry.confirmed is not None
-        assert entry.confirmed.median == run.trials.loc[number, "throughput"] != entry.throughput.median
-        assert first[number] == [entry.final.accuracy, entry.throughput.median]
+        trial = engine.journal.trials[number]
+        assert trial.confirmed is not None
+        assert trial.confirmed.median == run.trials.loc[number, "throughput"] != trial.measured.median
+        assert told[number] == [trial.final.accuracy, trial.confirmed.median]
     assert engine.finished
     assert work_off(engine_of(tiny, "trials=3", "measure.confirm=true", *ALL)) == []
+
+
+def test_a_trial_cut_off_before_its_second_measurement_is_measured_and_not_trained(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", "measure.confirm=true", *ALL)
+    driven(engine)
+    assert engine.journal.trials[0].state == "confirming"
+    again = engine_of(tiny, "trials=1", "measure.confirm=true", *ALL)
+    assert [t.trains for t in work_off(again)] == [False]
+    assert again.journal.trials[0].state == "complete"
 
 
 def test_a_front_that_cannot_be_measured_again_stays(tiny: Path) -> None:
@@ -322,7 +332,7 @@ def test_a_front_that_cannot_be_measured_again_stays(tiny: Path) -> None:
     assert not again.trains
     engine.fail(again.number, "its worker was lost")
     assert engine.next() == "finished"
-    assert engine.journal.entries[0].outcome == "complete"
+    assert engine.journal.trials[0].state == "complete"
 
 
 def test_the_next_trial_is_ready_before_a_worker_is_free(tiny: Path) -> None:
@@ -347,10 +357,10 @@ def test_the_next_trial_is_ready_before_a_worker_is_free(tiny: Path) -> None:
 
 def test_a_setting_that_is_new_since_a_run_was_as_by_default(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=1")
-    known = engine.study.identity()
-    del known["measure"]["channels_last"], known["limits"]["max_latency"]
+    known = plain(engine.study)
+    del known["measure"]["channels_last"]
     engine.journal.optuna.set_user_attr("study", known)
-    assert engine_of(tiny, "trials=1").journal.entries.keys() == engine.journal.entries.keys()
+    assert engine_of(tiny, "trials=1").journal.trials.keys() == engine.journal.trials.keys()
     with pytest.raises(StudyError, match=r"measure\.channels_last is False there and True here"):
         engine_of(tiny, "trials=1", "measure.channels_last=true")
 
@@ -365,8 +375,8 @@ def test_a_trial_that_runs_out_of_memory_is_tried_once_more_with_twice_the_share
         assert engine.report(task.number, Report(failure="out of memory", out_of_memory=True)) == "stop"
     assert shares == [0.25, 0.5]
     assert engine.next() == "finished"
-    entry = engine.journal.entries[0]
-    assert (entry.outcome, entry.reason) == ("failed", "out of memory")
+    entry = engine.journal.trials[0]
+    assert (entry.state, entry.reason) == ("failed", "out of memory")
 
 
 def test_out_of_memory_says_what_to_do(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

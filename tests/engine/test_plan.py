@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from results.frames import read_run
+from record.files import read_study
+from record.run import open_run
+from record.study import StudyError
 from search.candidate import Candidate, checkpoint_path
 from search.policies.listed import Training, planned
-from search.study import StudyError, read_study
 from tests.driving import engine_of, run_folder, work_off
 
 ROWS = ("Pure MLP", "A) before conversion", "B) w/o Local")
 
 
 def trained(ablation: Path) -> list[tuple[str, int]]:
-    trials = read_run(str(run_folder(ablation))).trials
+    trials = open_run(str(run_folder(ablation))).trials
     return list(zip(trials["param.network"], trials["seed"], strict=True))
 
 
@@ -22,7 +23,7 @@ def test_variants_are_interleaved_by_seed_and_equal_ones_trained_once(ablation: 
     jobs = work_off(engine_of(ablation))
     assert trained(ablation) == [(row, seed) for seed in (0, 1, 2) for row in ROWS]
     assert [job.seed for job in jobs] == [0, 0, 1, 1, 2, 2]
-    trials = read_run(str(run_folder(ablation))).trials
+    trials = open_run(str(run_folder(ablation))).trials
     assert list(trials["outcome"]) == 3 * ["complete", "duplicate", "complete"]
     twins = trials[trials["outcome"] == "duplicate"]
     assert list(twins["twin"]) == [0, 3, 6]
@@ -32,7 +33,7 @@ def test_variants_are_interleaved_by_seed_and_equal_ones_trained_once(ablation: 
 
 def test_converted_networks_are_scored_on_the_test_images(ablation: Path) -> None:
     work_off(engine_of(ablation, "seeds=1"))
-    trials = read_run(str(run_folder(ablation))).trials
+    trials = open_run(str(run_folder(ablation))).trials
     assert (trials["test_images"] == 1000).all()
     assert (trials["images"] == 100).all()
     assert trials["test"].between(5, 100).all()
@@ -41,7 +42,7 @@ def test_converted_networks_are_scored_on_the_test_images(ablation: Path) -> Non
 def test_test_images_are_left_alone_where_the_study_says_so(ablation: Path) -> None:
     jobs = work_off(engine_of(ablation, "seeds=1", "test=false"))
     assert not any(job.tests for job in jobs)
-    assert read_run(str(run_folder(ablation))).trials["test"].isna().all()
+    assert open_run(str(run_folder(ablation))).trials["test"].isna().all()
 
 
 def test_a_search_never_reads_the_test_images(tiny: Path) -> None:
@@ -60,7 +61,7 @@ def test_an_interrupted_ablation_goes_on_and_stays_balanced(ablation: Path) -> N
     work_off(engine_of(ablation), until=lambda job, reports: job.number == 3 and reports == 2)
     work_off(engine_of(ablation))
     assert sorted(trained(ablation), key=lambda cell: cell[1]) == [(row, seed) for seed in (0, 1, 2) for row in ROWS]
-    trials = read_run(str(run_folder(ablation))).trials
+    trials = open_run(str(run_folder(ablation))).trials
     assert set(trials["outcome"]) == {"complete", "duplicate"}
 
 
@@ -68,7 +69,7 @@ def test_a_trial_cut_off_before_its_network_was_chosen_is_trained_after_all(abla
     engine = engine_of(ablation, "seeds=1")
     engine.journal.optuna.ask()  # and the process dies
     again = engine_of(ablation, "seeds=1")
-    assert planned(again.study, again.journal.entries.values()) == planned(engine.study, [])
+    assert planned(again.study, again.journal.trials.values()) == planned(engine.study, [])
     work_off(again)
     assert [row for row, _ in trained(ablation)[1:]] == list(ROWS)
 
@@ -90,7 +91,7 @@ def test_long_epochs_leave_checkpoints_without_rungs(ablation: Path, monkeypatch
     assert checkpoint_path(run_folder(ablation), job.number).is_file()
     (task, *_) = work_off(engine_of(ablation, "seeds=1", "training.epochs=3"))
     assert task.trained == 2
-    assert len(read_run(str(run_folder(ablation))).epochs.query("trial == 0")) == 3
+    assert len(open_run(str(run_folder(ablation))).epochs.query("trial == 0")) == 3
 
 
 @pytest.mark.parametrize(
@@ -114,5 +115,5 @@ def test_seeds_are_refused_for_a_search(tiny: Path) -> None:
 def test_each_deployed_network_of_a_list_is_measured_once_more_in_the_end(ablation: Path) -> None:
     jobs = work_off(engine_of(ablation, "seeds=1", "measure.confirm=true"))
     assert [job.trains for job in jobs] == [True, True, False]  # kernels fold away: both deploy the same
-    trials = read_run(str(run_folder(ablation))).trials
+    trials = open_run(str(run_folder(ablation))).trials
     assert trials["throughput"].nunique() == 1

@@ -3,10 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from record.files import read_study
+from record.study import StudyError
 from search.networks import SpaceNetworks
-from search.samplers.proposing import Draw, check_unconditional, mutated
+from search.samplers import check_unconditional
+from search.samplers.proposing import Draw, mutated
 from search.samplers.surrogate import Accuracy, extrapolated, flat, line
-from search.study import StudyError, read_study
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.fixed import FixedSpace
 from tests.driving import IMAGE, engine_of, work_off
@@ -71,14 +73,14 @@ def test_an_accuracy_is_carried_from_rung_to_rung() -> None:
 def test_a_stopped_trial_teaches_without_passing_for_a_finished_one(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=6")
     work_off(engine)
-    judged = [e for e in engine.journal.entries.values() if e.curve]
-    stopped = [e for e in judged if e.outcome == "stopped"]
+    judged = [e for e in engine.journal.trials.values() if e.curve]
+    stopped = [e for e in judged if e.state == "stopped"]
     assert stopped
     budgets = engine.study.budgets
     vectors = np.eye(len(judged), dtype=np.float32)
     model = Accuracy(budgets, judged, vectors, np.random.default_rng(0))
     assert not any(model.knows(e) for e in stopped)
-    assert all(model.knows(e) for e in judged if e.outcome == "complete")
+    assert all(model.knows(e) for e in judged if e.state == "complete")
 
 
 @pytest.mark.parametrize("sampler", ["surrogate", "local"])
@@ -87,7 +89,7 @@ def test_our_samplers_propose_what_was_not_seen(tiny: Path, sampler: str) -> Non
     engine = engine_of(tiny, *wide, f"sampler={sampler}", "trials=16", "data.train_images=64", "halving=null")
     work_off(engine)
     assert engine.trained() == 16
-    later = [e for e in engine.journal.entries.values() if e.number >= 12]
+    later = [e for e in engine.journal.trials.values() if e.number >= 12]
     assert sampler == "local" or all(e.twin is None for e in later)
 
 
@@ -95,7 +97,7 @@ def test_limits_are_kept_in_mind(tiny: Path) -> None:
     limited = ["space.channels=[[4,8],[8,16]]", "limits.max_params=20000", "training.epochs=1", "halving=null"]
     engine = engine_of(tiny, *limited, "sampler=surrogate", "trials=14", "data.train_images=64")
     work_off(engine)
-    judged = [e for e in engine.journal.entries.values() if e.curve]
+    judged = [e for e in engine.journal.trials.values() if e.curve]
     assert len(judged) == 14
     assert max(e.costs["params"] for e in judged) <= 20000
 
@@ -105,6 +107,6 @@ def test_the_same_seed_asks_for_the_same_networks(tiny: Path, tmp_path: Path) ->
     runs = [engine_of(tiny, *quick, "sampler=surrogate", f"runs={tmp_path / name}") for name in ("a", "b")]
     for engine in runs:
         work_off(engine)
-    a, b = ([e.config for e in r.journal.entries.values()] for r in runs)
+    a, b = ([e.config for e in r.journal.trials.values()] for r in runs)
     assert a == b
     assert read_study(tiny).sampler == "random"

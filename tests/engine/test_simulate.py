@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from benchmarks.search_methods import METHODS, reached
+from record.study import Search
 from search.backends.table import hypervolume_over_time, simulate
 from search.backends.tables import ChoiceSpace, Table, TableError, nas_bench_201, nas_bench_301, read_table, write_table
 from search.networks import Description, SpaceNetworks
 from search.samplers.proposing import Draw
-from search.study import Objective, Study
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.enumeration import outcomes
 from tests.driving import IMAGE
 
-OBJECTIVES: tuple[Objective, ...] = ("accuracy", "macs")
+OBJECTIVES: tuple[str, ...] = ("accuracy", "macs")
 
 
 def made_up(epochs: int = 9) -> Table:
@@ -35,8 +35,8 @@ def made_up(epochs: int = 9) -> Table:
     )
 
 
-def study(**changes: object) -> Study:
-    return Study.model_validate({"name": "t", "objectives": OBJECTIVES, "trials": 40, "sampler": "random", **changes})
+def study(**changes: object) -> Search:
+    return Search.model_validate({"name": "t", "objectives": OBJECTIVES, "trials": 40, "sampler": "random", **changes})
 
 
 def test_a_search_on_a_table_takes_the_seconds_that_training_would() -> None:
@@ -155,7 +155,9 @@ def test_models_find_a_better_front_than_chance() -> None:
     shares = {
         sampler: [
             hypervolume_over_time(
-                table, simulate(table, study(sampler=sampler, trials=60, halving=None, seed=seed), 4), OBJECTIVES
+                table,
+                simulate(table, study(sampler=sampler, trials=60, halving=None, seed=seed), 4),
+                OBJECTIVES,
             )[1][-1]
             for seed in range(3)
         ]

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from record.measure import MeasureConfig, Throughput
 from repmlp import RepMLP, build, config_from_dict
 from search.measuring.switches import switches
-from search.measuring.throughput import MeasureConfig, MeasureError, Throughput, measure
+from search.measuring.throughput import MeasureError, measure
 from search.networks import SpaceNetworks
 from search.training.trainer import Trainer
 from spaces.ablations import AblationSpace

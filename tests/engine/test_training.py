@@ -8,15 +8,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from record.measure import MeasureConfig
+from record.recipe import Recipe
 from repmlp import CifarNet, RepMLPBlock, Stage, config_to_dict, convert
 from repmlp.penalty import distance_norms, distance_penalty
 from repmlp.pspnet import PSPNet
 from repmlp.resnet import ResNet, ResNetStage, face_resnet
 from search.candidate import Candidate, Job
 from search.data import DataConfig
-from search.measuring.throughput import MeasureConfig
 from search.training.tasks import Recognition, Segmentation
-from search.training.trainer import DivergedError, Recipe, Trainer
+from search.training.trainer import DivergedError, Trainer
 from tests.sets import rows_of_faces, write_classes, write_faces, write_segments
 
 DATA = DataConfig(size=8, train_images=500, validation=0.2, pad=1)

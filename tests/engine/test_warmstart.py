@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from results.frames import read_run
+from record.run import open_run
+from record.study import Search, StudyError
 from search.engine import Engine
 from search.networks import SpaceNetworks
-from search.study import Study, StudyError
 from search.warmstart import starts
 from spaces.resnet import ResNet50Space
 from spaces.starts import PAPER
@@ -16,7 +16,7 @@ START = "start_with=[{stage1.kind: repmlp, stage1.kernels: [1, 3], stage1.channe
 
 
 def outcomes(engine: Engine) -> list[str]:
-    return [e.outcome for e in engine.journal.entries.values()]
+    return [e.state for e in engine.journal.trials.values()]
 
 
 def test_a_study_begins_with_the_networks_it_names(tiny: Path) -> None:
@@ -33,7 +33,7 @@ def test_what_is_still_to_be_started_with_survives_an_interruption(tiny: Path) -
     work_off(cut, until=lambda _, reports: reports == 1)
     tasks = work_off(engine_of(tiny, two, "trials=2", "resources.concurrent=1", ALL))
     assert [t.config["stages"][0]["block"]["kind"] for t in tasks] == ["conv", "repmlp"]
-    assert len(read_run(str(cut.study.folder)).trials) == 2
+    assert len(open_run(str(cut.study.folder)).trials) == 2
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_start_outside_the_space_is_refused(tiny: Path, start: str, message: s
 
 def test_the_papers_networks_are_what_its_tables_count() -> None:
     networks = SpaceNetworks(ResNet50Space(), (3, (224, 224), 1000))
-    study = Study(name="t", space=ResNet50Space(), start_with=("paper",))
+    study = Search(name="t", space=ResNet50Space(), start_with=("paper",))
     found = starts(study, networks)
     assert len(found) == len(PAPER) - 3  # those of Table 4 are for 320 pixels
     from spaces.choices import Preset
@@ -70,27 +70,27 @@ def test_the_papers_networks_are_what_its_tables_count() -> None:
 def test_results_of_an_earlier_run_are_taken_over(tiny: Path) -> None:
     earlier = engine_of(tiny, "trials=5", "name=earlier")
     work_off(earlier)
-    known = {e.training_id: e for e in earlier.journal.entries.values() if e.outcome in ("complete", "stopped")}
+    known = {e.training_id: e for e in earlier.journal.trials.values() if e.state in ("complete", "stopped")}
     source = f"from_runs=[{earlier.study.folder}]"
     engine = engine_of(tiny, "trials=3", source)
-    taken = {e.training_id: e for e in engine.journal.entries.values()}
+    taken = {e.training_id: e for e in engine.journal.trials.values()}
     assert taken.keys() == known.keys()
     for training_id, entry in taken.items():
         old = known[training_id]
-        assert (entry.outcome, entry.final, entry.curve) == (old.outcome, old.final, old.curve)
-        assert entry.throughput == old.throughput
+        assert (entry.state, entry.final, entry.curve) == (old.state, old.final, old.curve)
+        assert entry.measurement == old.measurement
         assert entry.origin == f"{earlier.study.folder} trial {old.number}"
         weights = [
             r / "weights" / f"{e.number}.safetensors"
             for r, e in ((earlier.study.folder, old), (engine.study.folder, entry))
         ]
-        assert weights[0].exists() == weights[1].exists() == (entry.outcome == "complete")
+        assert weights[0].exists() == weights[1].exists() == (entry.state == "complete")
     tasks = work_off(engine)
     assert engine.trained() == 3
-    assert not {engine.journal.entries[t.number].training_id for t in tasks} & set(known)
+    assert not {engine.journal.trials[t.number].training_id for t in tasks} & set(known)
     again = engine_of(tiny, "trials=3", source)
-    assert len(again.journal.entries) == len(engine.journal.entries)
-    assert read_run(str(engine.study.folder)).trials["origin"].ne("").sum() == len(known)
+    assert len(again.journal.trials) == len(engine.journal.trials)
+    assert open_run(str(engine.study.folder)).trials["origin"].ne("").sum() == len(known)
 
 
 def test_a_run_of_another_recipe_gives_its_front_to_begin_with(tiny: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_run_of_another_recipe_gives_its_front_to_begin_with(tiny: Path) -> No
     engine = engine_of(tiny, f"trials={len(front)}", f"from_runs=[{earlier.study.folder}]", ALL)
     assert outcomes(engine) == []
     tasks = work_off(engine)
-    assert [dict(t.config) for t in tasks] == [earlier.journal.entries[n].config for n in front]
+    assert [dict(t.config) for t in tasks] == [earlier.journal.trials[n].config for n in front]
 
 
 def test_a_run_that_is_not_there_is_named(tiny: Path, tmp_path: Path) -> None:

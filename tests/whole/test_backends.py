@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from record.resources import Resources
+from record.study import StudyError
 from search import backends
 from search.backends.places import places
 from search.backends.worker import Start
 from search.candidate import Candidate, Job
 from search.engine import Engine
-from search.study import Resources, StudyError
 from tests.candidates import Breaks, Dies, SecondBreaks, SecondFails
 from tests.conftest import ROOT
 from tests.driving import command, engine_of, run_folder, work_off
@@ -46,7 +47,7 @@ def test_a_study_gives_what_it_gives_in_one_process(make: Make, tiny: Path, tmp_
     work_off(alone)
 
     def found(of: Engine) -> set[tuple[str, float]]:
-        return {(e.training_id, e.final.accuracy) for e in of.journal.entries.values() if e.outcome == "complete"}
+        return {(e.training_id, e.final.accuracy) for e in of.journal.trials.values() if e.state == "complete"}
 
     assert found(engine) == found(alone)
 
@@ -55,17 +56,17 @@ def test_an_error_of_a_worker_is_told(make: Make) -> None:
     engine, handler = make("trials=1", "halving=null"), signal.getsignal(signal.SIGINT)
     backends.run(engine, Breaks)
     assert signal.getsignal(signal.SIGINT) == handler
-    (entry,) = engine.journal.entries.values()
-    assert entry.outcome == "failed"
+    (entry,) = engine.journal.trials.values()
+    assert entry.state == "failed"
     assert entry.reason == "KeyError: 'no such layer'"
 
 
 def test_a_trial_whose_worker_is_lost_is_begun_anew_and_goes_on_from_its_checkpoint(make: Make) -> None:
     engine = make("trials=1", "halving={first_rung: 2, factor: 20}", "resources.concurrent=1")
     backends.run(engine, Dies)
-    (entry,) = engine.journal.entries.values()
+    (entry,) = engine.journal.trials.values()
     assert (Path(engine.study.folder) / "died").exists()
-    assert (entry.outcome, entry.reason) == ("complete", "")
+    assert (entry.state, entry.reason) == ("complete", "")
     assert [r.epoch for r in entry.curve] == [1, 2, 3, 4]
 
 
@@ -81,10 +82,10 @@ def test_a_failure_of_any_worker_ends_its_group_with_the_reason(
 ) -> None:
     engine = make("trials=1", "halving=null", "resources.workers=2", "training.batch=50", "resources.concurrent=1")
     told: list[float] = []
-    engine.watch = lambda entry: told.append(time.time()) if entry.outcome == "failed" else None
+    engine.watch = lambda entry: told.append(time.time()) if entry.state == "failed" else None
     backends.run(engine, candidate)
-    (entry,) = engine.journal.entries.values()
-    assert entry.outcome == "failed"
+    (entry,) = engine.journal.trials.values()
+    assert entry.state == "failed"
     # what is unexpected is tried again, and on Ray the last word may be that of the first worker, which waited in vain
     retried = engine.study.resources.backend == "ray" and candidate is SecondBreaks
     assert reason in entry.reason or (retried and "Gloo" in entry.reason)
@@ -96,8 +97,8 @@ def test_a_failure_of_any_worker_ends_its_group_with_the_reason(
 def test_a_group_of_workers_trains_a_trial(make: Make) -> None:
     engine = make("trials=1", "halving=null", "resources.workers=2", "training.batch=50")
     backends.run(engine)
-    (entry,) = engine.journal.entries.values()
-    assert (entry.outcome, entry.reason) == ("complete", "")
+    (entry,) = engine.journal.trials.values()
+    assert (entry.state, entry.reason) == ("complete", "")
     assert entry.throughput is not None
     assert [r.epoch for r in entry.curve] == [1, 2, 3, 4]
 

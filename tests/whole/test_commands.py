@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results.frames import read_run
+from record.run import open_run
 from search.measuring.locks import held
 from tests.conftest import ROOT
 from tests.driving import analysis, command, engine_of, run_folder, work_off
@@ -20,7 +20,7 @@ def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert "Front of tiny" in first.stdout
     assert "python analyze.py report" in first.stderr
-    run = read_run(str(run_folder(tiny)))
+    run = open_run(str(run_folder(tiny)))
     done = run.trials[run.trials["outcome"] == "complete"]
     assert len(done) == 4
     assert len(run.epochs) == 16
@@ -30,7 +30,7 @@ def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
 
     second = command("run_search.py", tiny, "trials=6", "halving=null")
     assert second.returncode == 0, second.stderr
-    more = read_run(str(run_folder(tiny)))
+    more = open_run(str(run_folder(tiny)))
     pd.testing.assert_frame_equal(more.trials.loc[done.index, done.columns], done)
     assert (more.trials["outcome"] == "complete").sum() == 6
     assert len(more.environments) == 2
@@ -139,7 +139,7 @@ def test_one_candidate_needs_neither_ray_nor_optuna() -> None:
 def test_a_trial_can_be_trained_data_parallel_by_two_workers(tiny: Path) -> None:
     result = command("run_search.py", tiny, "trials=2", "training.batch=24", "resources.workers=2")
     assert result.returncode == 0, result.stderr
-    run = read_run(str(run_folder(tiny)))
+    run = open_run(str(run_folder(tiny)))
     done = run.trials[run.trials["outcome"] == "complete"]
     assert len(done) >= 1
     assert done["throughput"].notna().all()

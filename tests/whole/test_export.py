@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import repmlp
+from record.run import open_run
+from record.study import Study
 from repmlp import RepMLPBlock, config_from_dict, convert
 from repmlp.cifar import CifarNet, Stage
 from repmlp.config import ConvBlock
@@ -24,10 +26,8 @@ from repmlp.pspnet import pspnet
 from repmlp.resnet import resnet
 from results.export import MismatchError, any_batch, proved, whole_folder, written
 from results.formats import FormatError, chosen
-from results.frames import read_run
 from results.verify import Agreement, first_off, verify
 from search.data import load
-from search.study import Study
 from search.training.tasks import Classification
 from tests.blocks import lived_in
 from tests.conftest import ROOT
@@ -74,7 +74,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def held_out(run: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    return load(Study.model_validate(read_run(str(run)).study).data).held_out()
+    return load(Study.model_validate(open_run(str(run)).study).data).held_out()
 
 
 def alone(code: str, absent: str, **files: Path) -> subprocess.CompletedProcess[str]:
@@ -93,7 +93,7 @@ def test_every_file_agrees_with_the_trained_network(exported: Path) -> None:
         assert of_file["same_top1"] == 100
         assert of_file["throughput"]["8"]["p10"] <= of_file["throughput"]["8"]["p90"]
     assert record["converted"]["max_error"] > 0
-    trial = read_run(str(exported)).trials.loc[0]
+    trial = open_run(str(exported)).trials.loc[0]
     assert record["converted"]["accuracy"] == pytest.approx(trial["accuracy"])
 
 
@@ -104,7 +104,7 @@ def test_who_may_read_the_configuration_may_read_the_weights(exported: Path) -> 
 
 def test_the_card_tells_what_was_measured(exported: Path) -> None:
     text = (exported / "export" / "README.md").read_text()
-    trial = read_run(str(exported)).trials.loc[0]
+    trial = open_run(str(exported)).trials.loc[0]
     assert f"{trial['params']:,}" in text
     assert f"accuracy on 100 validation images | {trial['accuracy']:.2f} % (95 % interval" in text
     assert f"accuracy on the test images | {trial['test']:.2f} % (95 % interval" in text
@@ -145,7 +145,7 @@ def test_the_snippets_of_readme_and_card_run_where_nothing_else_is_installed(
     code = f"import numpy as np\n{inputs}{code}\n{save}"
     done = alone(code, absent, FOLDER=folder, IMAGES=tmp_path / "images.npy", OUTPUTS=tmp_path / "outputs.npy")
     assert done.returncode == 0, done.stderr + code
-    trained = repmlp.build(config_from_dict(read_run(str(exported)).trials.loc[0, "config"]))  # type: ignore[arg-type]
+    trained = repmlp.build(config_from_dict(open_run(str(exported)).trials.loc[0, "config"]))  # type: ignore[arg-type]
     trained.load_state_dict(load_file(exported / "weights" / "0.safetensors"))
     expected = trained.eval()(images).detach().numpy()
     outputs = np.load(tmp_path / "outputs.npy")

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from record.measure import MeasureConfig
+from record.recipe import Recipe
+from record.resources import Resources
+from record.study import Search
 from repmlp import CifarNet, RepMLPBlock, Stage, build, config_to_dict
 from search.backends import local
 from search.candidate import Candidate
@@ -16,11 +20,10 @@ from search.engine import Engine
 from search.journal import Journal
 from search.measuring.locks import DeviceLock
 from search.measuring.switches import switches
-from search.measuring.throughput import MeasureConfig, measure
+from search.measuring.throughput import measure
 from search.networks import SpaceNetworks
-from search.study import Resources, Study
 from search.training.precision import native
-from search.training.trainer import Recipe, Trainer
+from search.training.trainer import Trainer
 from spaces.cifar_mlp import CifarMLPSpace
 from tests.engine.test_training import CONFIG, DATA, task
 
@@ -145,7 +148,7 @@ def test_auto_is_what_the_gpu_multiplies() -> None:
 
 
 def test_two_trials_share_a_gpu_without_ray(tmp_path: Path) -> None:
-    study = Study(
+    study = Search(
         name="shared",
         space=CifarMLPSpace(channels=((4, 8),), blocks=(1,), partitions=(4,), groups=(1, 2), head=16),
         data=DataConfig(size=8, train_images=400, validation=0.25, pad=1),
@@ -161,6 +164,6 @@ def test_two_trials_share_a_gpu_without_ray(tmp_path: Path) -> None:
     local.run(engine)
     assert engine.finished
     assert engine.places == 2
-    done = [e for e in engine.journal.entries.values() if e.outcome == "complete"]
+    done = [e for e in engine.journal.trials.values() if e.state == "complete"]
     assert done
     assert all(e.throughput.device == torch.cuda.get_device_name() for e in done if e.throughput)

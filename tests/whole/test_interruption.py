@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results.frames import read_run
+from record.run import open_run
 from tests.conftest import ROOT
 from tests.driving import command, run_folder
 
@@ -49,12 +49,12 @@ def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: sign
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert "the same command continues" in errors
-    before = read_run(str(run_folder(tiny))).trials
+    before = open_run(str(run_folder(tiny))).trials
     finished = before[before["outcome"] == "complete"]
     budget = int(before["outcome"].isin(["complete", "running"]).sum()) + 1
     again = command("run_search.py", tiny, *LONG, f"trials={budget}")
     assert again.returncode == 0, again.stderr
-    after = read_run(str(run_folder(tiny))).trials
+    after = open_run(str(run_folder(tiny))).trials
     pd.testing.assert_frame_equal(after.loc[finished.index, finished.columns], finished)
     assert (after["outcome"] != "running").all()
     assert after["outcome"].eq("complete").sum() == budget
@@ -83,7 +83,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
         os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-    run = read_run(str(run_folder(tiny)))
+    run = open_run(str(run_folder(tiny)))
     assert not set(run.trials["outcome"]) & {"failed", "running"}
     for _, curve in run.epochs.groupby("trial"):
         assert curve["epoch"].tolist() == list(range(1, len(curve) + 1))

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from record.stored import upgraded
-from results.frames import read_run
+from record.files import read_study
+from record.recipe import Recipe
+from record.run import open_run
+from record.stored import study_values
+from record.study import StudyError
 from search.journal import Journal
-from search.study import StudyError, read_study
 from search.training.precision import native, settled, slow
-from search.training.trainer import Recipe, Trainer
+from search.training.trainer import Trainer
 from tests.conftest import ROOT
 from tests.driving import engine_of, work_off
 from tests.engine.test_training import CONFIG, DATA
@@ -82,7 +84,7 @@ def test_what_auto_became_is_kept_when_the_study_goes_on(tiny: Path) -> None:
     again = engine_of(tiny, "trials=1", "training.precision=auto")
     assert again.study.training.precision == "float32"
     assert again.finished
-    assert read_run(str(again.study.folder)).study["training"]["precision"] == "float32"
+    assert open_run(str(again.study.folder)).study["training"]["precision"] == "float32"
     with pytest.raises(StudyError, match=r"training\.precision is 'float32' there and 'bfloat16' here"):
         engine_of(tiny, "trials=1", "training.precision=bfloat16")
 
@@ -113,10 +115,12 @@ def test_the_former_key_is_an_error_that_says_what_to_write(tiny: Path, bf16: st
 
 
 def test_a_stored_study_is_read_with_the_precision_that_it_had() -> None:
-    assert upgraded({"training": {"epochs": 3, "bf16": False}})["training"] == {"epochs": 3, "precision": "float32"}
-    assert upgraded({"training": {"epochs": 3}})["training"]["precision"] == "bfloat16"
-    today = {"training": {"precision": "float16"}, "name": "a"}
-    assert upgraded(today) == today
+    def precision(training: dict[str, object], **more: object) -> object:
+        return study_values({"study": {"name": "a", "training": training}, **more}, [])["training"]
+
+    assert precision({"epochs": 3, "bf16": False}) == {"epochs": 3, "precision": "float32"}
+    assert precision({"epochs": 3}) == {"epochs": 3, "precision": "bfloat16"}
+    assert precision({"precision": "float16"}, format=2) == {"precision": "float16"}
 
 
 def test_a_run_of_an_older_version_opens_and_goes_on(tiny: Path, tmp_path: Path) -> None:
@@ -127,13 +131,13 @@ def test_a_run_of_an_older_version_opens_and_goes_on(tiny: Path, tmp_path: Path)
     path = tmp_path / "older.yaml"
     text = tiny.read_text().replace("name: tiny", "name: older").replace(", precision: float32", "")
     path.write_text(text.replace("trials: 5", "trials: 3"))
-    before = read_run(str(folder))
+    before = open_run(str(folder))
     assert before.trials["outcome"].tolist() == ["complete", "stopped", "complete"]
-    assert before.study["training"]["precision"] == "float32"
+    assert before.study.training.precision == "float32"
     assert engine_of(path).finished
     engine = engine_of(path, "trials=5")
     work_off(engine)
-    after = read_run(str(folder)).trials
+    after = open_run(str(folder)).trials
     assert after.loc[before.trials.index, "accuracy"].equals(before.trials["accuracy"])
     assert engine.trained() == 5
     assert Journal(read_study(path, ["trials=5"])).study.training.precision == "float32"

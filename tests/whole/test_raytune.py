@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import ray
 
+from record.resources import Resources
+from record.study import StudyError
 from search.backends import raytune
 from search.backends.places import places
-from search.study import Resources, StudyError
 from tests.driving import engine_of
 
 
@@ -57,7 +58,7 @@ def test_a_node_to_measure_on_that_is_taken_is_told(tiny: Path, cluster: None, m
     engine = engine_of(tiny, "trials=1", "resources={backend: ray, measure_on: {target: 1}}")
     with pytest.raises(StudyError, match=r"resources\.measure_on={'target': 1\.0}: no node has that free"):
         raytune.run(engine)
-    assert engine.journal.entries == {}
+    assert engine.journal.trials == {}
     ray.kill(holder)
 
 
@@ -70,8 +71,8 @@ def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path, cluster:
         "halving=null",
     )
     raytune.run(engine)
-    (entry,) = engine.journal.entries.values()
-    assert (entry.outcome, entry.reason) == ("complete", "")
+    (entry,) = engine.journal.trials.values()
+    assert (entry.state, entry.reason) == ("complete", "")
     assert entry.throughput is not None
     assert entry.throughput.relative is not None
     assert entry.confirmed is not None

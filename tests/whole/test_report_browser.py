@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.frames import Run
+from record.run import Run
 from results.front import complete, front
 from results.pick import Rule, choose, keeps
-from results.quantities import QUANTITIES, points
+from results.points import QUANTITIES, points
 from results.report import write_report
 from tests.conftest import ROOT
 from tests.made_runs import made_run, mixed_run
@@ -277,7 +277,7 @@ def test_runs_without_much_say_so(browser: Any, tmp_path: Path, outcomes: list[s
 
 
 def test_three_objectives_and_missing_throughputs_are_drawn(browser: Any, tmp_path: Path) -> None:
-    run = made_run(["complete"] * 15 + ["stopped"] * 5, {"accuracy": True, "latency": False, "params": False})
+    run = made_run(["complete"] * 15 + ["stopped"] * 5, ("accuracy", "latency", "params"), limits={"max_latency": 1e6})
     run.trials.loc[[2, 7, 16], ["throughput", "throughput_p10", "throughput_p90", "latency", "relative"]] = np.nan
     reader = Reader(browser, run, tmp_path / "report.html")
     assert set(reader.traces()["front"]["trials"]) == set(front(run).index)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from results.figures import COLUMN, front_figure, save
 from results.front import front
-from results.quantities import points, quantities
+from results.points import points, quantities
 from results.statistics import accuracy_interval
 from tests.made_runs import IMAGES, made_run
 
@@ -29,7 +29,7 @@ def test_stopped_trials_show_their_last_accuracy_without_an_interval() -> None:
 def test_mean_iou_is_named_and_has_no_interval() -> None:
     run = made_run(["complete"] * 3, data={"name": "cityscapes"})
     assert points(run)["low"].isna().all()
-    assert quantities(run)["accuracy"].title == "mIoU (%)"
+    assert quantities(run)["accuracy"].axis == "mIoU (%)"
 
 
 def test_an_accuracy_on_unknown_images_has_no_interval() -> None:
@@ -46,10 +46,10 @@ def test_quantities_without_any_value_are_left_out() -> None:
 
 @pytest.mark.parametrize("other", ["throughput", "latency", "macs", "params"])
 def test_axes_have_names_and_units_and_the_front_is_marked(other: str) -> None:
-    run = made_run(["complete"] * 12 + ["stopped"] * 3, {other: other == "throughput", "accuracy": True})
+    run = made_run(["complete"] * 12 + ["stopped"] * 3, (other, "accuracy"), limits={"max_latency": 1e6})
     figure = front_figure(run)
     axes = figure.axes[0]
-    assert axes.get_xlabel() == quantities(run)[other].title
+    assert axes.get_xlabel() == quantities(run)[other].axis
     assert axes.get_ylabel() == "accuracy (%)"
     assert figure.get_figwidth() == COLUMN
     drawn = {c.get_label(): c.lines[0] for c in axes.containers}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.pick import LIMITS, Rule, choose, keeps
+from results.pick import Rule, choose, keeps
 
 COLUMNS = ["outcome", "accuracy", "throughput", "latency", "macs", "params"]
 BOTH = (["accuracy", "throughput"], [True, True])
@@ -111,9 +111,3 @@ def test_every_pick_is_on_the_front_of_what_it_is_chosen_from(
     number = choose(trials, rule, objectives, maximise)
     best = moocore.is_nondominated(trials[objectives].to_numpy(float), maximise=maximise, keep_weakly=True)
     assert number in trials.index[best]
-
-
-def test_the_limits_of_a_study_are_those_of_a_pick() -> None:
-    from search.study import Limits
-
-    assert set(LIMITS) == {*Limits.model_fields, "min_accuracy"}

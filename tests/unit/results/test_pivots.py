@@ -6,22 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from record.run import Run
 from repmlp.networks import config_to_dict
 from repmlp.resnet import resnet
-from results.frames import DTYPES, Run
 from results.importance import importance
 from results.parameters import NOT_ASKED, asked
 from results.pivots import holders, pivot, placement
 from spaces.catalogue import SPACES
 from spaces.choices import Plainest
+from tests.frames import run_with
 from tests.made_runs import made_run
 
 
 def run_of(trials: dict[str, list[Any]], objectives: tuple[str, ...] = ("accuracy", "throughput")) -> Run:
-    frame = pd.DataFrame(trials).rename_axis("trial")
-    frame = frame.reindex(columns=[*DTYPES, *(c for c in frame if c not in DTYPES)])
-    maximise = [o in ("accuracy", "throughput") for o in objectives]
-    return Run("hand", {}, list(objectives), maximise, {}, [], frame, pd.DataFrame())
+    return run_with(pd.DataFrame(trials).rename_axis("trial"), objectives=objectives, name="hand")
 
 
 HAND = run_of(
@@ -30,8 +28,7 @@ HAND = run_of(
         "accuracy": [90.0, 91.0, 80.0, 70.0, 60.0, np.nan],
         "throughput": [10.0, 30.0, 20.0, np.nan, 5.0, 99.0],
         "param.a": [1, 1, 2, np.nan, np.nan, 1],
-        "param.b of 4, 8": [4.0, 4.0, np.nan, np.nan, np.nan, 8.0],
-        "param.b of 8, 16": [np.nan, np.nan, 16.0, np.nan, 8.0, np.nan],
+        "param.b": [4.0, 4.0, 16.0, np.nan, 8.0, 8.0],
         "param.kernels": ["(3,)", "()", "()", "()", "(3,)", "(3,)"],
         "config": [
             {"kind": "cifar", "stages": [{"block": {"kind": a}}, {"block": {"kind": b}}]}
@@ -48,7 +45,7 @@ HAND = run_of(
 )
 
 
-def test_a_parameter_that_names_what_it_offered_goes_by_its_bare_name() -> None:
+def test_numbers_of_parameters_are_whole_and_what_was_not_asked_is_said() -> None:
     given = asked(HAND)
     assert list(given) == ["a", "b", "kernels"]
     assert list(given["a"]) == [1, 1, 2, NOT_ASKED, NOT_ASKED, 1]

@@ -12,7 +12,7 @@ from analyze import app
 from repmlp import build, config_from_dict
 from results.embedded import embedded, sliders
 from results.pick import keeps
-from results.quantities import points
+from results.points import points
 from results.report import page, write_report
 from results.sections import sections
 from tests.driving import engine_of, run_folder

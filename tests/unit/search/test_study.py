@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from record.files import read_study
+from record.study import StudyError
 from repmlp import build
 from search.draws import random_networks, reference_point
-from search.study import StudyError, read_study
 from spaces.cifar_mlp import CifarMLPSpace
 from tests.driving import IMAGE
 
@@ -21,7 +22,7 @@ def test_ready_made_studies_are_valid(path: Path) -> None:
 
 def test_overrides_go_into_the_study(tiny: Path) -> None:
     study = read_study(tiny, ["trials=9", "training.epochs=2", "halving=null", "space.groups=[1]"])
-    assert (study.trials, study.training.epochs, study.halving, study.space.groups) == (9, 2, None, (1,))
+    assert (study.trials, study.training.epochs, study.rungs, study.space.groups) == (9, 2, (), (1,))
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,10 @@ def test_overrides_go_into_the_study(tiny: Path) -> None:
         ("training.learning_rate=-1", "training.learning_rate=-1"),
         ("objectives=[accuracy]", "at least one of throughput, latency, macs, params"),
         ("objectives=[accuracy, speed]", "'speed'"),
-        ("sampler=cmaes", "'tpe', 'nsga2', 'gp' or 'local'"),
+        ("sampler=cmaes", "must be one of surrogate, local, random, tpe, nsga2, gp"),
         ("space.kernels=[[2]]", "space: kernel=2 must be odd"),
         ("space.groups=2", "space.groups=2: should be a list"),
-        ("halving=3", "halving=3: should be a mapping"),
+        ("halving=3", "scheduler=3: should be a mapping"),
         ("space.channels=[[]]", "channels of stage 1"),
         ("data.flip=true", "mirrors digits"),
         ("name=../up", "name='../up'"),

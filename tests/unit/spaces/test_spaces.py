@@ -13,13 +13,14 @@ from optuna.trial import FixedTrial
 from typer.testing import CliRunner
 
 import run_search
+from record.files import read_study
+from record.study import StudyError
 from repmlp import build, config_from_dict, config_to_dict
 from repmlp.mixer import MIXERS
 from repmlp.networks import NetworkConfig, training_id
 from repmlp.paper import LIGHT_RES50, REPMLP_RES50, TABLES
 from repmlp.pspnet import PSPNet
 from repmlp.repmlpnet import REPMLPNETS
-from search.study import StudyError, read_study
 from spaces.catalogue import SPACES, Space
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.enumeration import distinct, outcomes
