@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from torch import nn
 
-from repmlp.config import Size, pair, positive, set_
+from repmlp.checks import Size, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,7 @@ class TorchvisionNet:
     classes: int = 1000
 
     def __post_init__(self) -> None:
-        names = ("resnet50", "resnet101", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3")
-        if self.name not in names:
-            raise ValueError(f"name={self.name!r} must be one of {', '.join(names)}.")
-        set_(self, "size", pair(self.size, "size"))
-        positive(self.classes, "classes")
+        check_fields(self)
         if self.in_channels != 3:
             raise ValueError(f"in_channels={self.in_channels}: torchvision's networks take 3; use a ResNet config.")
 
@@ -35,12 +31,19 @@ class TorchvisionNet:
         """Return the network itself: its BN leave no trace in its shape."""
         return self
 
+    def build(self, deploy: bool = False) -> nn.Module:
+        """Return the network with fresh weights; its conv-BN folded if `deploy`."""
+        from torchvision import models  # only here, so that an exported network of another kind needs torch alone
 
-def torchvision_network(config: TorchvisionNet, deploy: bool = False) -> nn.Module:
-    """Build the network with fresh weights; its conv-BN folded if `deploy`."""
-    from torchvision import models  # only here, so that an exported network of another kind needs torch alone
+        from repmlp.convert import convert
 
-    from repmlp.convert import convert
+        model = models.get_model(self.name, weights=None, num_classes=self.classes)
+        return convert(model) if deploy else model
 
-    model = models.get_model(config.name, weights=None, num_classes=config.classes)
-    return convert(model) if deploy else model
+    def describe(self) -> str:
+        """Return the network's name."""
+        return self.name
+
+    def placement(self) -> str:
+        """Return none: it holds no RepMLP."""
+        return "none"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from repmlp.config import RepMLPBlock, Size, window
+from repmlp.checks import Size
+from repmlp.config import RepMLPBlock, branch_of
 from repmlp.grouped_linear import GroupedLinear
 from repmlp.merge import affine_to_conv, affine_to_fc, at_zero, bn_scale_shift, centred, conv_to_fc, fold_bn
 
@@ -40,11 +41,11 @@ class NamedBranch(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, out_channels: int, name: str, groups: int) -> None:
-        size = window(name)
+        kind, size = branch_of(name)
         layers: list[nn.Module]
-        if name == "identity":
+        if kind == "identity":
             layers = [nn.BatchNorm2d(out_channels)]
-        elif name.startswith("1x1-avg"):
+        elif kind == "average":
             layers = [
                 ConvBN(in_channels, out_channels, (1, 1), groups),
                 nn.AvgPool2d(size, stride=1, padding=(size[0] // 2, size[1] // 2)),

@@ -1,13 +1,13 @@
 """The CIFAR networks of the paper (Fig. 3, Table 1): the pure MLP, its ablations and the Wide ConvNet."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from torch import Tensor, nn
 
 from repmlp.block import RepMLP
-from repmlp.config import Block, ConvBlock, RepMLPBlock, Size, from_dict, pair, positive, set_
+from repmlp.checks import Size, check_fields, from_dict, naming, set_, stages_of
+from repmlp.config import Block, ConvBlock, RepMLPBlock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,12 @@ class Stage:
     block: Block = field(default_factory=RepMLPBlock)
 
     def __post_init__(self) -> None:
-        positive(self.channels, "channels")
-        positive(self.blocks, "blocks")
-        if isinstance(self.block, Mapping):
-            set_(self, "block", from_dict({"repmlp": RepMLPBlock, "conv": ConvBlock}, self.block))
+        check_fields(self)
+        set_(self, "block", from_dict({"repmlp": RepMLPBlock, "conv": ConvBlock}, self.block, "block"))
+
+    def describe(self) -> str:
+        """Describe the stage in short: width, depth, blocks."""
+        return f"{self.channels}x{self.blocks} {self.block.describe()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +41,13 @@ class CifarNet:
     """Width between the two layers of the classifier."""
 
     def __post_init__(self) -> None:
-        set_(self, "size", pair(self.size, "size"))
-        for name in ("in_channels", "classes", "head"):
-            positive(getattr(self, name), name)
-        if not self.stages:
-            raise ValueError("stages=() must name at least one stage.")
+        check_fields(self)
+        set_(self, "stages", stages_of(Stage, self.stages))
         if min(self.size) >> (len(self.stages) - 1) < 1:
             raise ValueError(f"size={self.size} cannot be halved {len(self.stages) - 1} times; use fewer stages.")
-        set_(self, "stages", tuple(Stage(**s) if isinstance(s, Mapping) else s for s in self.stages))
         for number, (stage, size) in enumerate(zip(self.stages, self.stage_sizes(), strict=True), start=1):
-            try:
+            with naming(f"stage {number}"):
                 stage.block.check(stage.channels, stage.channels, size)
-            except ValueError as error:
-                raise ValueError(f"stage {number}: {error}") from None
 
     def stage_sizes(self) -> list[Size]:
         """Return (H, W) of the maps of each stage; max pooling halves them, rounding down."""
@@ -67,6 +63,19 @@ class CifarNet:
         """Return the canonical network that conversion leaves."""
         config = self.canonical()
         return replace(config, stages=tuple(replace(s, block=s.block.deployed()) for s in config.stages))
+
+    def build(self, deploy: bool = False) -> nn.Module:
+        """Return the network with fresh weights; with `deploy`, in its converted form."""
+        return CifarNetwork(self, deploy)
+
+    def describe(self) -> str:
+        """Describe the network in one line, a stage at a time."""
+        return " | ".join(stage.describe() for stage in self.canonical().stages)
+
+    def placement(self) -> str:
+        """Name the stages that hold a RepMLP, such as `stage 1 + stage 2`; none if there is none."""
+        numbered = enumerate(self.stages, start=1)
+        return " + ".join(f"stage {i}" for i, s in numbered if isinstance(s.block, RepMLPBlock)) or "none"
 
 
 class CifarNetwork(nn.Module):

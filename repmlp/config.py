@@ -4,44 +4,26 @@ The canonical form drops whatever has no effect, so that equal blocks compare eq
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
 
-Size = tuple[int, int]
+from repmlp.checks import Size, check_fields, odd_pair, pair, positive, sequence, set_
+
 Kernel = Size | str
 """Size of a convolution, or the name of another branch of the Local Perceptron."""
-T = TypeVar("T")
-CHAIN = re.compile(r"1x1-(?:avg)?([1-9]\d*)x([1-9]\d*)")
+CHAIN = re.compile(r"1x1-(avg)?([1-9]\d*)x([1-9]\d*)")
 
 
-def pair(value: Any, name: str) -> Size:
-    """Return an integer or a pair as a pair of positive integers."""
-    given = value
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = (value, value)
-    if (
-        not isinstance(value, (tuple, list))
-        or len(value) != 2
-        or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in value)
-    ):
-        raise ValueError(f"{name}={given!r} must be a positive integer or a pair of them, such as 7 or (7, 5).")
-    return value[0], value[1]
+class Branch(NamedTuple):
+    """A branch of the Local Perceptron."""
+
+    kind: Literal["conv", "identity", "chain", "average"]
+    """chain: a 1x1 convolution before that of the window; average: before an average over the window."""
+    window: Size
 
 
-def odd_pair(value: Any, name: str) -> Size:
-    """Return an odd kernel size as a pair."""
-    kernel = pair(value, name)
-    if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
-        raise ValueError(
-            f"{name}={value!r} must be odd in both directions, so that the output keeps the size of the map; "
-            f"use {tuple(k + 1 - k % 2 for k in kernel)}."
-        )
-    return kernel
-
-
-def window(kernel: Any) -> Size:
-    """Return the window that a branch of the Local Perceptron sees: a kernel's size, or that in a branch's name.
+def branch_of(kernel: Any) -> Branch:
+    """Return which branch of the Local Perceptron a kernel's size or a branch's name stands for.
 
     Args:
         kernel: an odd integer or pair; "identity"; "1x1-KxK" or "1x1-avgKxK" with odd K, which may differ.
@@ -50,28 +32,30 @@ def window(kernel: Any) -> Size:
         ValueError: if it is none of these.
     """
     if not isinstance(kernel, str):
-        return odd_pair(kernel, "kernel")
+        return Branch("conv", odd_pair(kernel, "kernel"))
     if kernel == "identity":
-        return 1, 1
+        return Branch("identity", (1, 1))
     chain = CHAIN.fullmatch(kernel)
     if chain is None:
         raise ValueError(
             f'kernel={kernel!r} must be an odd positive integer or a pair of them, such as 3 or (1, 3), or "identity", '
             '"1x1-KxK" or "1x1-avgKxK" with odd K, such as "1x1-3x3".'
         )
-    return odd_pair((int(chain[1]), int(chain[2])), f"K in kernel {kernel!r}")
+    window = odd_pair((int(chain[2]), int(chain[3])), f"K in kernel {kernel!r}")
+    return Branch("average" if chain[1] else "chain", window)
 
 
 def kernel_fits(kernel: Any, partition: Size) -> bool:
     """Return whether a kernel, or a branch by name, lies within a partition."""
-    height, width = window(kernel)
+    height, width = branch_of(kernel).window
     return height <= partition[0] and width <= partition[1]
 
 
-def positive(value: Any, name: str) -> None:
-    """Check that a value is a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a positive integer.")
+def shown(kernel: Kernel) -> str:
+    """Write a size, such as 7 or 3x5, or the name of a branch."""
+    if isinstance(kernel, str):
+        return kernel
+    return str(kernel[0]) if kernel[0] == kernel[1] else f"{kernel[0]}x{kernel[1]}"
 
 
 def check_groups(groups: int, in_channels: int, out_channels: int) -> None:
@@ -107,12 +91,9 @@ class RepMLPBlock:
     """Kernel of a convolution on the partition map that takes the place of FC3 (9 in Table 1 D)."""
 
     def __post_init__(self) -> None:
-        set_(self, "partition", pair(self.partition, "partition"))
-        positive(self.groups, "groups")
-        positive(self.reduction, "reduction")
-        if isinstance(self.kernels, (int, str)) or not hasattr(self.kernels, "__iter__"):
-            raise ValueError(f"kernels={self.kernels!r} must be a list of kernel sizes, such as [1, 3, [1, 5]] or [].")
-        set_(self, "kernels", tuple(k if isinstance(k, str) else odd_pair(k, "kernel") for k in self.kernels))
+        check_fields(self)
+        kernels = sequence(self.kernels, "kernels", "kernel sizes, such as [1, 3, [1, 5]] or []")
+        set_(self, "kernels", tuple(k if isinstance(k, str) else odd_pair(k, "kernel") for k in kernels))
         for kernel in self.kernels:
             if not kernel_fits(kernel, self.partition):
                 raise ValueError(
@@ -134,7 +115,7 @@ class RepMLPBlock:
 
     def merged_kernel(self) -> Size:
         """Return the kernel that `fc3_conv` and the Local Perceptron merge into."""
-        windows = [window(k) for k in self.kernels] + [self.fc3_conv or (1, 1)]
+        windows = [branch_of(k).window for k in self.kernels] + [self.fc3_conv or (1, 1)]
         return max(k[0] for k in windows), max(k[1] for k in windows)
 
     def check(self, in_channels: int, out_channels: int, size: Size) -> None:
@@ -169,6 +150,21 @@ class RepMLPBlock:
         """Return the block without what conversion folds away."""
         return replace(self, kernels=(), fc3_conv=self.merged_kernel() if self.fc3_conv else None)
 
+    def shape(self) -> str:
+        """Return h x w, g, kernels and Global Perceptron in short, such as `7 g8 k1+3+5 global`."""
+        parts = [f"{shown(self.partition)} g{self.groups}"]
+        if self.fc3_conv:
+            parts.append(f"FC3 conv{shown(self.fc3_conv)}")
+        if self.kernels:
+            parts.append("k" + "+".join(map(shown, self.kernels)))
+        if self.global_perceptron:
+            parts.append(f"global/{self.reduction}" if self.reduction > 1 else "global")
+        return " ".join(parts)
+
+    def describe(self) -> str:
+        """Describe the block in short."""
+        return f"RepMLP {self.shape()}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvBlock:
@@ -180,7 +176,7 @@ class ConvBlock:
 
     def __post_init__(self) -> None:
         set_(self, "kernel", odd_pair(self.kernel, "kernel"))
-        positive(self.groups, "groups")
+        check_fields(self)
 
     def check(self, in_channels: int, out_channels: int, size: Size) -> None:
         """Raise ValueError unless the block fits C -> O channels."""
@@ -194,22 +190,9 @@ class ConvBlock:
         """Return the block itself: its BN leaves no trace in its shape."""
         return self
 
+    def describe(self) -> str:
+        """Describe the block in short."""
+        return f"conv {shown(self.kernel)}"
+
 
 Block = RepMLPBlock | ConvBlock
-
-
-def from_dict(kinds: Mapping[str, type[T]], values: Mapping[str, Any]) -> T:
-    """Build the dataclass that `values["kind"]` names."""
-    kind = str(values.get("kind"))
-    if kind not in kinds:
-        raise ValueError(f"kind={kind} must be one of {', '.join(kinds)}.")
-    known = {f.name for f in fields(cast(Any, kinds[kind]))}
-    unknown = set(values) - known
-    if unknown:
-        raise ValueError(f"{kind} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
-    return kinds[kind](**values)
-
-
-def set_(instance: object, name: str, value: object) -> None:
-    """Set a field of a frozen dataclass while it is being made."""
-    object.__setattr__(instance, name, value)

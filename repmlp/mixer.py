@@ -1,6 +1,5 @@
 """All-MLP hosts: MLP-Mixer (arXiv 2105.01601) and ResMLP (arXiv 2105.03404), whose token mixing may be a RepMLP."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 
 from repmlp.block import RepMLP
 from repmlp.block import replace as set_weights
-from repmlp.config import RepMLPBlock, Size, from_dict, pair, positive, set_
+from repmlp.checks import Size, check_fields, made, naming, set_
+from repmlp.config import RepMLPBlock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,25 +37,16 @@ class MixerNet:
     classes: int = 1000
 
     def __post_init__(self) -> None:
-        if self.style not in ("mixer", "resmlp"):
-            raise ValueError(f"style={self.style!r} must be 'mixer' or 'resmlp'.")
-        set_(self, "size", pair(self.size, "size"))
-        for name in ("patch", "channels", "blocks", "channel_hidden", "in_channels", "classes"):
-            positive(getattr(self, name), name)
-        if self.token_hidden is not None:
-            positive(self.token_hidden, "token_hidden")
+        check_fields(self)
         if self.size[0] % self.patch or self.size[1] % self.patch:
             works = [p for p in range(1, min(self.size) + 1) if self.size[0] % p == self.size[1] % p == 0]
             raise ValueError(
                 f"patch={self.patch} does not divide the image {self.size}; use one of {', '.join(map(str, works))}."
             )
-        if isinstance(self.mixing, Mapping):
-            set_(self, "mixing", from_dict({"repmlp": RepMLPBlock}, self.mixing))
         if self.mixing is not None:
-            try:
+            set_(self, "mixing", made(RepMLPBlock, self.mixing, "mixing"))
+            with naming("mixing"):
                 self.mixing.check(self.channels, self.channels, self.token_map())
-            except ValueError as error:
-                raise ValueError(f"mixing: {error}") from None
         elif self.style == "mixer" and self.token_hidden is None:
             raise ValueError(
                 "token_hidden=None leaves Mixer's token MLP without a width; give one, such as "
@@ -76,6 +67,19 @@ class MixerNet:
         """Return the canonical network that conversion leaves."""
         config = self.canonical()
         return config if config.mixing is None else replace(config, mixing=config.mixing.deployed())
+
+    def build(self, deploy: bool = False) -> nn.Module:
+        """Return the network with fresh weights; with `deploy`, in its converted form."""
+        return MixerNetwork(self, deploy)
+
+    def describe(self) -> str:
+        """Describe the network in one line: style, width, depth, patch and RepMLP."""
+        mixing = self.canonical().mixing
+        return f"{self.style} {self.channels}x{self.blocks} /{self.patch}{f' {mixing.shape()}' if mixing else ''}"
+
+    def placement(self) -> str:
+        """Return all blocks if a RepMLP mixes the tokens, or none."""
+        return "all blocks" if self.mixing else "none"
 
 
 class MixerNetwork(nn.Module):

@@ -1,12 +1,11 @@
 """MobileFaceNet (arXiv 1804.07573, Table 1), the small face network that Table 5 of RepMLP compares with."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from repmlp.config import Size, pair, positive, set_
+from repmlp.checks import Size, check_fields, factor
 
 STEM, LAST = 64, 512
 """Channels of the first two layers, and of the map that the global depthwise convolution reads, at width 1."""
@@ -43,12 +42,10 @@ class MobileFaceNet:
     """Factor of all channels but the input's and the embedding's, rounded down; at least 1/64."""
 
     def __post_init__(self) -> None:
-        set_(self, "size", pair(self.size, "size"))
-        for name in ("in_channels", "classes"):
-            positive(getattr(self, name), name)
-        width = self.width
-        if isinstance(width, bool) or not isinstance(width, int | float) or not 1 / STEM <= width < math.inf:
-            raise ValueError(f"width={width!r} must be a finite number of at least 1/{STEM}, such as 0.5 or 1.")
+        check_fields(self)
+        factor(self.width, "width")
+        if self.width < 1 / STEM:
+            raise ValueError(f"width={self.width!r} leaves layers without a channel; use at least 1/{STEM}.")
 
     def channels(self, base: int) -> int:
         """Return the channels of a layer that has `base` of them at width 1."""
@@ -65,6 +62,18 @@ class MobileFaceNet:
     def deployed(self) -> Self:
         """Return the canonical network: a folded BN leaves no trace in its shape."""
         return self.canonical()
+
+    def build(self, deploy: bool = False) -> nn.Module:
+        """Return the network with fresh weights; with `deploy`, in its converted form."""
+        return MobileFaceNetwork(self, deploy)
+
+    def describe(self) -> str:
+        """Describe the network in one line."""
+        return f"MobileFaceNet x{self.canonical().width:g}"
+
+    def placement(self) -> str:
+        """Return none: it holds no RepMLP."""
+        return "none"
 
 
 class MobileFaceNetwork(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from repmlp.block import RepMLP
-from repmlp.config import Size
+from repmlp.checks import Size
 from repmlp.grouped_linear import GroupedLinear
 
 

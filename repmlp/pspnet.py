@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from repmlp.config import Size, positive, set_
-from repmlp.resnet import ResNet, ResNetNetwork, conv_bn, resnet
+from repmlp.checks import Size, check_fields, made, positive, sequence, set_
+from repmlp.resnet import ResNet, ResNetNetwork, changes_of, resnet
+from repmlp.resnet_stage import conv_bn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +26,16 @@ class PSPNet:
     classes: int = 19
 
     def __post_init__(self) -> None:
-        if isinstance(self.backbone, Mapping):
-            set_(self, "backbone", ResNet(**self.backbone))
+        check_fields(self)
+        set_(self, "backbone", made(ResNet, self.backbone, "backbone"))
         if self.backbone.head != "none" or len(self.backbone.stages) < 2:
             raise ValueError(
                 f"backbone.head={self.backbone.head!r} with {len(self.backbone.stages)} stages must be 'none' and at "
                 "least 2: the decoder reads the last two maps."
             )
-        set_(self, "bins", tuple(self.bins))
-        for value in (*self.bins, self.channels, self.classes):
-            positive(value, "bins, channels and classes")
+        set_(self, "bins", sequence(self.bins, "bins", "sides of grids, such as [1, 2, 3, 6]"))
+        for side in self.bins:
+            positive(side, "bins")
 
     @property
     def in_channels(self) -> int:
@@ -53,6 +54,18 @@ class PSPNet:
     def deployed(self) -> Self:
         """Return the canonical network that conversion leaves."""
         return replace(self.canonical(), backbone=self.backbone.deployed())
+
+    def build(self, deploy: bool = False) -> nn.Module:
+        """Return the network with fresh weights; with `deploy`, in its converted form."""
+        return PSPNetwork(self, deploy)
+
+    def describe(self) -> str:
+        """Describe the network in one line: width of the decoder, and the backbone."""
+        return f"PSP {self.channels} over {self.backbone.describe()}"
+
+    def placement(self) -> str:
+        """Name the stages of the backbone that hold a RepMLP, such as `c3 + c4`; none if there is none."""
+        return self.backbone.placement()
 
 
 class PSPNetwork(nn.Module):
@@ -123,7 +136,7 @@ def pspnet(
         width: factor on all widths of the backbone.
         channels: width of the decoder.
     """
-    stages = dict(stages or {})
+    stages = changes_of(stages)
     c4 = stages.get("c4", {})
     dilation = 2 if c4.get("kind", "plain") == "plain" else 1
     stages["c4"] = {"stride": 1, "dilation": dilation, **c4}

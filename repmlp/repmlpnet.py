@@ -1,7 +1,6 @@
 """RepMLPNet (arXiv 2112.11081): a hierarchical network of RepMLP blocks whose FC3 is shared within sets of channels."""
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 from repmlp.block import ConvBN, sum_of
 from repmlp.block import replace as set_weights
-from repmlp.config import Size, odd_pair, pair, positive, set_
+from repmlp.checks import Size, check_fields, naming, odd_pair, pair, sequence, set_, stages_of
+from repmlp.config import shown
 from repmlp.grouped_linear import GroupedLinear
 from repmlp.merge import bn_scale_shift, centred, conv_to_fc
 
@@ -29,9 +29,7 @@ class RepMLPNetStage:
     """(h, w); divides the stage's map. The published networks have one partition a stage."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "blocks", "share_sets"):
-            positive(getattr(self, name), name)
-        set_(self, "partition", pair(self.partition, "partition"))
+        check_fields(self)
         check_divides("share_sets", self.share_sets, "channels", self.channels)
 
     def check(self, size: Size, kernels: tuple[Size, ...], reduction: int) -> None:
@@ -48,6 +46,10 @@ class RepMLPNetStage:
                     f"kernel={kernel} exceeds the partition {self.partition}; use a kernel no larger than it."
                 )
         check_divides("reduction", reduction, "channels", self.channels)
+
+    def describe(self) -> str:
+        """Describe the stage in short: C, depth, S, h x w."""
+        return f"{self.channels}x{self.blocks} S{self.share_sets} {shown(self.partition)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +72,10 @@ class RepMLPNet:
     classes: int = 1000
 
     def __post_init__(self) -> None:
-        set_(self, "size", pair(self.size, "size"))
-        for name in ("reduction", "patch", "expansion", "in_channels", "classes"):
-            positive(getattr(self, name), name)
-        if isinstance(self.kernels, (int, str)) or not hasattr(self.kernels, "__iter__"):
-            raise ValueError(f"kernels={self.kernels!r} must be a list of kernel sizes, such as [1, 3] or [].")
-        set_(self, "kernels", tuple(odd_pair(k, "kernel") for k in self.kernels))
-        if not self.stages:
-            raise ValueError("stages=() must name at least one stage.")
-        set_(self, "stages", tuple(RepMLPNetStage(**s) if isinstance(s, Mapping) else s for s in self.stages))
+        check_fields(self)
+        kernels = sequence(self.kernels, "kernels", "kernel sizes, such as [1, 3] or []")
+        set_(self, "kernels", tuple(odd_pair(k, "kernel") for k in kernels))
+        set_(self, "stages", stages_of(RepMLPNetStage, self.stages))
         step = self.patch << (len(self.stages) - 1)
         if self.size[0] % step or self.size[1] % step:
             nearest = tuple(max(step, round(side / step) * step) for side in self.size)
@@ -87,10 +84,8 @@ class RepMLPNet:
                 f"{len(self.stages)} stages; use {nearest}."
             )
         for number, (stage, size) in enumerate(zip(self.stages, self.stage_sizes(), strict=True), start=1):
-            try:
+            with naming(f"stage {number}"):
                 stage.check(size, self.kernels, self.reduction)
-            except ValueError as error:
-                raise ValueError(f"stage {number}: {error}") from None
 
     def stage_sizes(self) -> list[Size]:
         """Return (H, W) of the maps of each stage."""
@@ -104,6 +99,18 @@ class RepMLPNet:
     def deployed(self) -> Self:
         """Return the network that conversion leaves, without a Local Perceptron."""
         return replace(self, kernels=())
+
+    def build(self, deploy: bool = False) -> nn.Module:
+        """Return the network with fresh weights; with `deploy`, in its converted form."""
+        return RepMLPNetwork(self, deploy)
+
+    def describe(self) -> str:
+        """Describe the network in one line, a stage at a time."""
+        return " | ".join(stage.describe() for stage in self.stages)
+
+    def placement(self) -> str:
+        """Return all stages: each holds the block."""
+        return "all stages"
 
 
 class RepMLPNetwork(nn.Module):

@@ -9,9 +9,6 @@ from record.run import Run
 from results.front import complete
 from results.parameters import NOT_ASKED, asked
 
-PLAIN = ("plain", "conv")
-"""Kinds of a stage or a block that hold no RepMLP."""
-
 
 def pivot(run: Run, rows: str, columns: str, value: str = "accuracy") -> pd.DataFrame:
     """Return the mean of `value` over the complete trials, with their number, for two parameters: cells `94.50 (3)`.
@@ -60,18 +57,7 @@ def placement(run: Run) -> pd.DataFrame:
 
 
 def holders(config: Mapping[str, Any]) -> str:
-    """Name the stages of a network, given as plain values, that hold a RepMLP, such as `c3 + c4`."""
-    kind = config["kind"]
-    if kind == "pspnet":
-        return holders(config["backbone"])
-    if kind == "mixer":
-        return "all blocks" if config["mixing"] else "none"
-    if kind == "repmlpnet":
-        return "all stages"
-    if kind == "resnet":
-        kinds = {f"c{number}": stage["kind"] for number, stage in enumerate(config["stages"], start=2)}
-    elif kind == "cifar":
-        kinds = {f"stage {number}": stage["block"]["kind"] for number, stage in enumerate(config["stages"], start=1)}
-    else:
-        kinds = {}
-    return " + ".join(name for name, stage in kinds.items() if stage not in PLAIN) or "none"
+    """Say where a network, given as plain values, holds a RepMLP, such as `c3 + c4`."""
+    from repmlp import config_from_dict  # only here, so that tables without networks are written without torch
+
+    return config_from_dict(config).placement()

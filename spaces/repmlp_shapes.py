@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from repmlp.config import RepMLPBlock, Size, kernel_fits, pair, window
+from repmlp.config import RepMLPBlock, Size, branch_of, kernel_fits, pair
 from spaces.choices import Trial, check_offers, check_positive, choose
 
 KernelSet = tuple[int | Size | str, ...]
@@ -37,7 +37,7 @@ class RepMLPShapes:
             pair(partition, "partition")
         for kernel_set in self.kernels:
             for kernel in kernel_set:
-                window(kernel)
+                branch_of(kernel)
 
     def fits(self, channels: int, maps: Size) -> bool:
         """Whether some block fits `channels` on `maps`."""

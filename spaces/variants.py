@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from repmlp.cifar import CifarNet
 from repmlp.config import ConvBlock, RepMLPBlock, odd_pair, pair
-from repmlp.networks import NetworkConfig, config_from_dict, config_to_dict
+from repmlp.networks import NetworkConfig, config_from_dict, config_to_dict, kind_of
 from repmlp.pspnet import PSPNet
 from repmlp.resnet import ResNet, ResNetStage
 
@@ -32,7 +32,7 @@ def with_stages(config: NetworkConfig, change: Callable[[str, ResNetStage], ResN
     if isinstance(config, PSPNet):
         return replace(config, backbone=cast(ResNet, with_stages(config.backbone, change)))
     if not isinstance(config, ResNet):
-        raise ValueError(f"is for ResNets, not for {config.kind}.")
+        raise ValueError(f"is for ResNets, not for {kind_of(config)}.")
     return replace(config, stages=tuple(change(f"c{i}", stage) for i, stage in enumerate(config.stages, start=2)))
 
 
@@ -54,14 +54,14 @@ def fc3_as_conv(config: NetworkConfig, kernel: Any) -> NetworkConfig:
 def repmlp_as_conv(config: NetworkConfig, kernel: Any) -> NetworkConfig:
     """Put a convolution of as many groups in the place of the whole block (Table 1 E)."""
     if not isinstance(config, CifarNet):
-        raise ValueError(f"is for networks of kind cifar, not for {config.kind}.")
+        raise ValueError(f"is for networks of kind cifar, not for {kind_of(config)}.")
     return with_blocks(config, lambda block: ConvBlock(kernel=odd_pair(kernel, "kernel"), groups=block.groups))
 
 
 def wide_convnet(config: NetworkConfig) -> NetworkConfig:
     """Double the widths and put a dense 3x3 convolution in the place of each block (Table 1, Wide ConvNet)."""
     if not isinstance(config, CifarNet):
-        raise ValueError(f"is for networks of kind cifar, not for {config.kind}.")
+        raise ValueError(f"is for networks of kind cifar, not for {kind_of(config)}.")
     stages = (replace(stage, channels=2 * stage.channels, block=ConvBlock()) for stage in config.stages)
     return replace(config, stages=tuple(stages))
 

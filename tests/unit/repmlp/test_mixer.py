@@ -292,12 +292,12 @@ def test_every_weight_learns(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"style": "vit"}, "style='vit' must be 'mixer' or 'resmlp'"),
+        ({"style": "vit"}, "style='vit' must be one of mixer, resmlp"),
         ({"patch": 3}, r"patch=3 does not divide the image \(12, 8\); use one of 1, 2, 4\."),
         ({"token_hidden": None}, "token_hidden=None .* such as 4"),
         ({"token_hidden": 0}, "token_hidden=0 must be a positive integer"),
         ({"channel_hidden": 1.5}, "channel_hidden=1.5 must be a positive integer"),
-        ({"mixing": {"kind": "conv"}}, "kind=conv must be one of repmlp"),
+        ({"mixing": {"kind": "conv"}}, "mixing: kind='conv' must be one of repmlp"),
         ({"mixing": RepMLPBlock(partition=7)}, r"mixing: partition=\(7, 7\) exceeds the map \(6, 4\)"),
         ({"mixing": RepMLPBlock(partition=2, groups=3, kernels=())}, "mixing: groups=3 does not divide C=8"),
     ],

@@ -1,5 +1,6 @@
 """Parameters, importance and pivots, on tables small enough to work out by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from record.run import Run
 from repmlp.networks import config_to_dict
+from repmlp.pspnet import PSPNet
 from repmlp.resnet import resnet
 from results.importance import importance
 from results.parameters import NOT_ASKED, asked
@@ -31,7 +33,7 @@ HAND = run_of(
         "param.b": [4.0, 4.0, 16.0, np.nan, 8.0, 8.0],
         "param.kernels": ["(3,)", "()", "()", "()", "(3,)", "(3,)"],
         "config": [
-            {"kind": "cifar", "stages": [{"block": {"kind": a}}, {"block": {"kind": b}}]}
+            {"kind": "cifar", "stages": [{"channels": 8, "block": {"kind": kind}} for kind in (a, b)]}
             for a, b in [
                 ("repmlp", "conv"),
                 ("repmlp", "conv"),
@@ -86,9 +88,9 @@ def test_placements_are_the_stages_with_repmlp_and_the_best_mean_comes_first() -
 
 def test_the_stages_of_a_resnet_go_by_the_papers_names() -> None:
     stage = {"kind": "bottleneck", "repmlp": {"partition": 4, "kernels": [1]}}
-    config = config_to_dict(resnet(50, {"c3": stage, "c4": stage}, size=64, width=0.25))
-    assert holders(config) == "c3 + c4"
-    assert holders({"kind": "pspnet", "backbone": config}) == "c3 + c4"
+    config = resnet(50, {"c3": stage, "c4": stage}, size=64, width=0.25)
+    assert holders(config_to_dict(config)) == "c3 + c4"
+    assert holders(config_to_dict(PSPNet(backbone=replace(config, head="none")))) == "c3 + c4"
 
 
 @pytest.mark.parametrize("name", [name for name in SPACES if name != "ablation"])

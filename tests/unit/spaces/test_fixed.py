@@ -34,7 +34,7 @@ def test_a_whole_configuration_is_a_network_and_equal_ones_count_once() -> None:
     ("network", "message"),
     [
         ({"build": "resnt"}, "network 'x': build='resnt' must be one of resnet, face_resnet, pspnet"),
-        ({"kind": "vgg"}, "network 'x': kind=vgg must be one of"),
+        ({"kind": "vgg"}, "network 'x': kind='vgg' must be one of"),
         ({"build": "resnet", "stages": {"c3": {"kind": "bottleneck", "r": 3}}}, "network 'x': stage c3: r=3"),
         ({"build": "resnet", "deptth": 50}, "network 'x': .*deptth"),
     ],
