@@ -49,16 +49,20 @@ class Recorded:
         return value
 
 
-PLAIN = ("plain", "conv", "host")
-"""Kinds of stage that hold no RepMLP."""
-
-
 class Plainest:
     """A trial that leaves RepMLP out where it can, and else takes what is offered first: the baseline of a space."""
 
+    plain: Any = None
+    """The value without RepMLP of the parameter that `choose` asks for."""
+
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return a choice."""
-        return next((choice for choice in choices if choice in PLAIN), choices[0])
+        return self.taken(name, choices)
+
+    def taken(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return a choice of a parameter, or the only value of what is none."""
+        plain, self.plain = self.plain, None
+        return plain if plain in choices else choices[0]
 
 
 class Preset(Plainest):
@@ -95,7 +99,7 @@ class Preset(Plainest):
             if offered:
                 return offered[0]
             self.refused[known] = choices
-        return super().suggest_categorical(name, choices)
+        return super().taken(name, choices)
 
 
 def written(value: Any) -> str:
@@ -103,10 +107,12 @@ def written(value: Any) -> str:
     return str(value).translate(str.maketrans("[]", "()")).replace(",)", ")")
 
 
-def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True) -> T:
-    """Let `trial` choose one of the values that fit.
+def choose(
+    trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], bool] = lambda _: True, plain: T | None = None
+) -> T:
+    """Let `trial` choose one of the values that fit; `plain` is the one that leaves RepMLP out.
 
-    One that fits alone is no parameter; a trial that has a method `taken` hears of it all the same.
+    One that fits alone is no parameter; a `Plainest` trial hears of it all the same.
 
     Raises:
         ValueError: if none fits.
@@ -114,9 +120,11 @@ def choose(trial: Trial, name: str, values: Sequence[T], fits: Callable[[T], boo
     offered: dict[Any, T] = {v if isinstance(v, int | float | str) else str(v): v for v in values if fits(v)}
     if not offered:
         raise ValueError(f"{name}: none of {', '.join(map(str, values))} fits; offer smaller values in the space.")
+    if isinstance(trial, Plainest):
+        trial.plain = plain
     if len(offered) == 1:
-        if hear := getattr(trial, "taken", None):
-            hear(name, list(offered))
+        if isinstance(trial, Plainest):
+            trial.taken(name, list(offered))
         return next(iter(offered.values()))
     parameter = Parameter(name, list(offered) if len(offered) < len(set(values)) else ())
     return offered[trial.suggest_categorical(parameter, list(offered))]

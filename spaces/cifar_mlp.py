@@ -53,6 +53,6 @@ class CifarMLPSpace(RepMLPShapes):
         width = choose(trial, f"{stage}.channels", self.channels[index])
         depth = choose(trial, f"{stage}.blocks", self.blocks)
         kinds = fitting(self.kinds, lambda k: k == "conv" or self.fits(width, maps))
-        kind = choose(trial, f"{stage}.kind", self.kinds, lambda k: k in kinds)
+        kind = choose(trial, f"{stage}.kind", self.kinds, lambda k: k in kinds, plain="conv")
         block = ConvBlock() if kind == "conv" else self.suggest_repmlp(trial, stage, width, maps)
         return Stage(channels=width, blocks=depth, block=block)

@@ -48,7 +48,7 @@ class MixerSpace(RepMLPShapes):
         blocks = choose(trial, "blocks", self.blocks)
         expansion = choose(trial, "expansion", self.expansions)
         kinds = fitting(self.mixing, lambda kind: kind == "host" or self.fits(channels, tokens))
-        kind = choose(trial, "mixing", self.mixing, lambda kind: kind in kinds)
+        kind = choose(trial, "mixing", self.mixing, lambda kind: kind in kinds, plain="host")
         return MixerNet(
             style=style,
             patch=patch,

@@ -92,7 +92,7 @@ class ResNetSpace(RepMLPShapes, ABC):
             return kind == "plain" or any(self.fits(width(kind, r), maps) for r in rs)
 
         kinds = fitting(self.kinds, kind_fits)
-        kind = choose(trial, f"{name}.kind", self.kinds, lambda k: k in kinds)
+        kind = choose(trial, f"{name}.kind", self.kinds, lambda k: k in kinds, plain="plain")
         if kind == "plain":
             return stage.canonical(maps)
         r = 1
