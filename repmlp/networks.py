@@ -1,6 +1,5 @@
 """Networks by configuration: building, plain values and identities."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self, cast
 from torch import nn
 
 from repmlp.checks import Size, made
+from repmlp.ids import digest, path_of
 
 KINDS: dict[str, str] = {
     "cifar": "repmlp.cifar:CifarNet",
@@ -92,11 +92,6 @@ def kind_of(config: NetworkConfig) -> str:
     return next((kind for kind, known in KINDS.items() if known == path), path)
 
 
-def path_of(kind: type) -> str:
-    """Return where a class is, such as `my_package.module:Name`."""
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
 def class_of(kind: str) -> type[NetworkConfig]:
     """Return the class of a kind, or that at `module:Name`.
 
@@ -127,7 +122,3 @@ def training_id(config: NetworkConfig) -> str:
 def deploy_id(config: NetworkConfig) -> str:
     """Return a name that networks share whose converted form has the same layers, such as all kernel sets."""
     return digest(config.deployed())
-
-
-def digest(config: NetworkConfig) -> str:
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
