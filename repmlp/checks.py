@@ -36,9 +36,9 @@ def checks_of(configuration: Any) -> list[tuple[str, Callable[[Any, str], Any], 
     found: list[tuple[str, Callable[[Any, str], Any], bool]] = []
     types, by_type = get_type_hints(configuration), {int: positive, bool: truth, Size: pair}
     for field in fields(configuration):
-        kind = types[field.name]
-        optional = NoneType in get_args(kind)
-        kind = get_args(kind)[0] if optional else kind
+        kind, options = types[field.name], get_args(types[field.name])
+        optional = len(options) == 2 and options[1] is NoneType
+        kind = options[0] if optional else kind
         if get_origin(kind) is Literal:
             found.append((field.name, partial(one_of, words=(*get_args(kind), *[None] * optional)), optional))
         elif kind in by_type:
