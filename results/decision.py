@@ -163,7 +163,7 @@ def reason(
 
 
 def pick_study(run: Run, number: int, seeds: int, folder: str) -> dict[str, Any]:
-    """Return the study that trains a trial's network fully, with several seeds: data, recipe, measurement and resources are the run's.
+    """Return the study that trains a trial's network fully, with several seeds, all else being as in the run.
 
     Args:
         run: where the trial is.

@@ -80,7 +80,7 @@ def sample(study: Study, count: int = 20) -> pd.DataFrame:
     for name, config, costs in drawn:
         over = [limit for limit, share in excess(costs, study.limits).items() if share > 0]
         named = {"name": name} if study.listed else {}
-        rows.append({**named, **costs, "over limit": ", ".join(over), "network": str(config)[:40]})
+        rows.append({**named, **costs, "over limit": ", ".join(over), "network": config.describe()})
     return pd.DataFrame(rows)
 
 

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 import analyze
+import run_search
 from record.files import read_study
 from search.candidate import Candidate, Job
 from search.engine import Engine
@@ -17,6 +19,8 @@ from search.networks import Image, networks_of
 from tests.conftest import ROOT
 
 RUNNER = CliRunner()
+RUN_SEARCH = typer.Typer(add_completion=False)
+RUN_SEARCH.command()(run_search.main)
 IMAGE: Image = (1, (8, 8), 10)
 
 
@@ -53,8 +57,13 @@ def work_off(engine: Engine, until: Callable[[Job, int], bool] = lambda _task, _
 
 
 def analysis(*arguments: object) -> Result:
-    """Run analyze.py in this process, which is sooner done."""
+    """Run analyze.py in this process, which is sooner done than in a new one."""
     return RUNNER.invoke(analyze.app, [str(a) for a in arguments])
+
+
+def searched(*arguments: object) -> Result:
+    """Run run_search.py in this process; the workers of the local backend are others."""
+    return RUNNER.invoke(RUN_SEARCH, [str(a) for a in arguments])
 
 
 def command(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

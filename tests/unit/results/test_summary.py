@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from tests.test_networks import FAMILIES
 
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.mixer import MIXERS
@@ -15,7 +16,6 @@ from repmlp.repmlpnet import REPMLPNETS
 from results.pivots import holders
 from results.summary import summary
 from spaces.catalogue import SPACES
-from tests.test_networks import FAMILIES
 
 NETWORKS: dict[str, NetworkConfig] = {
     **{f"Table {number} {row}": config for number, rows in TABLES.items() for row, config in rows.items()},
