@@ -12,6 +12,7 @@ from record.plugins import Misfit, arguments, nearest
 from record.study import Comparison, Search, Study, StudyError, kind_of
 
 PLUGGED = ("space", "data", "scheduler")
+ONLY_SEARCHED = [name for name in Search.model_fields if name not in Study.model_fields]
 MOST = 3
 """Mistakes that are told at once."""
 
@@ -49,6 +50,13 @@ def checked(values: Any, where: str = "") -> Study:
     """
     values = {k: v for k, v in values.items() if k != "seeds" or v is not None}
     kind = kind_of(values)
+    searching = [key for key in values if key in (*ONLY_SEARCHED, "halving")]
+    if kind is Comparison and searching:
+        raise StudyError(
+            f"{where}{', '.join(searching[:-1])}{' and ' * (len(searching) > 1)}{searching[-1]} "
+            f"{'are' if len(searching) > 1 else 'is'} for a search, and seeds={values['seeds']} is for a comparison of "
+            "the networks that the spaces ablation and fixed list; leave out one or the other."
+        )
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -77,10 +85,8 @@ def phrase(kind: type, error: Any, names: list[str], depth: int) -> str:
     key = ".".join(names)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = part_of(kind, names[depth:-1])
-        other = Comparison if kind is Search else Search if kind is Comparison else None
-        if other and len(names) == 1 and names[0] in arguments(other):
-            what = "a search" if other is Search else "a comparison, which has seeds"
-            return f"unknown key {key}; it is for {what}."
+        if kind is Search and key in Comparison.model_fields:
+            return f"unknown key {key}; it is for a comparison, which has seeds."
         return f"unknown key {key}; {nearest(names[-1], known)}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     if message.startswith(("unknown key ", "name is missing")):

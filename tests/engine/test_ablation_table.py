@@ -116,9 +116,9 @@ def test_a_search_has_no_ablation_table() -> None:
     with pytest.raises(RunError, match="is a search"):
         ablation_table(run_of({"accuracy": 90.0}))
     with pytest.raises(RunError, match="has no result yet: failed"):
-        ablation_table(run_of({"outcome": "failed"}, seeds=1))
+        ablation_table(run_of({"outcome": "failed"}, seeds=1, space={"name": "fixed"}))
     with pytest.raises(RunError, match="names no table of the paper"):
-        paper_rows(run_of({"accuracy": 90.0}, seeds=1))
+        paper_rows(run_of({"accuracy": 90.0}, seeds=1, space={"name": "fixed"}))
 
 
 def test_the_report_of_an_ablation_has_its_table(ablation: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import repmlp
-from results.frames import read_run
-from search.study import read_study
+from record.files import read_study
+from record.run import open_run
 from tests.conftest import ROOT
 from tests.driving import analysis, searched
 
@@ -36,10 +36,10 @@ def test_its_table_is_what_it_was(command: str, run: str) -> None:
 
 @pytest.mark.parametrize(("run", "more", "new"), [("search", "trials=17", 1), ("ablation", "seeds=4", 4)])
 def test_it_goes_on_and_trains_nothing_again(runs: Path, run: str, more: str, new: int) -> None:
-    before = read_run(str(runs / run))
+    before = open_run(str(runs / run))
     done = searched(GOLDEN / f"{run}.yaml", f"runs={runs}", more)
     assert done.exit_code == 0, done.stderr
-    after = read_run(str(runs / run))
+    after = open_run(str(runs / run))
     known = ["outcome", "accuracy", "test", "throughput", "params", "macs", "seed"]
     pd.testing.assert_frame_equal(after.trials.loc[before.trials.index, known], before.trials[known])
     pd.testing.assert_frame_equal(after.epochs[after.epochs["trial"].isin(before.trials.index)], before.epochs)

@@ -55,7 +55,7 @@ def test_an_unknown_value_keeps_no_limit_on_it() -> None:
 
 
 def test_an_unknown_limit_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^limit max_parms is not there; use max_params, "):
+    with pytest.raises(ValueError, match=r"^limit max_parms is not there; use min_accuracy, "):
         keeps(TRIALS, {"max_parms": 1})
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tests.test_networks import FAMILIES
 
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.mixer import MIXERS
@@ -16,6 +15,7 @@ from repmlp.repmlpnet import REPMLPNETS
 from results.pivots import holders
 from results.summary import summary
 from spaces.catalogue import SPACES
+from tests.unit.repmlp.test_networks import FAMILIES
 
 NETWORKS: dict[str, NetworkConfig] = {
     **{f"Table {number} {row}": config for number, rows in TABLES.items() for row, config in rows.items()},

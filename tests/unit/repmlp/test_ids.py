@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, 
 from typing import Any
 
 import pytest
-from tests.test_networks import FAMILIES
+from tests.unit.repmlp.test_networks import FAMILIES
 
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.cifar import CifarNet, Stage, pure_mlp

@@ -10,7 +10,7 @@ from repmlp import build, config_from_dict, config_to_dict, convert, training_id
 from repmlp.resnet import resnet
 from results.pivots import holders
 from results.summary import summary
-from search.costs import network_costs
+from search.measuring.costs import network_costs
 from spaces.fixed import FixedSpace
 from tests.blocks import lived_in
 from tests.own_networks import NamedResNet, Patches

@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from tests.test_networks import FAMILIES
+from tests.unit.repmlp.test_networks import FAMILIES
 
 from repmlp import config_from_dict, config_to_dict
 from repmlp.config import ConvBlock
