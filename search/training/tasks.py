@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from search.faces import GALLERY, PROBE, UNSEEN, pairs
-from search.segments import IGNORED
+from search.data.face_folder import GALLERY, PROBE, UNSEEN, pairs
+from search.data.segments import IGNORED
 from search.training.recognition import identification, nearest_identity, verification
 
 AUXILIARY = 0.4

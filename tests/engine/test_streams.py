@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from search.data import Batch, DataConfig, DataError, Source, load
-from search.faces import GALLERY, PROBE, UNSEEN
-from search.segments import IGNORED
-from search.streams import MEAN, STD, Example, Stream, cut
+from search.data.face_folder import GALLERY, PROBE, UNSEEN
+from search.data.segments import IGNORED
+from search.data.streams import MEAN, STD, Example, Stream, cut
+from search.data.tensors import Batch, DataConfig, DataError, Source, load
 from tests.sets import PALETTE, rows_of_faces, write_cityscapes, write_classes, write_faces, write_segments
 
 
@@ -245,7 +245,7 @@ def test_an_epoch_that_lost_a_worker_fails_and_the_next_has_new_ones(tmp_path: P
 def test_workers_end_with_the_process_even_amid_an_epoch(tmp_path: Path) -> None:
     program = f"""
 import multiprocessing, torch
-from search.data import DataConfig, load
+from search.data.tensors import DataConfig, load
 source = load(DataConfig(name="imagenet", root={str(write_classes(tmp_path))!r}, size=16, validation=0.25, workers=2))
 batches = source.batches(4, torch.Generator())
 next(batches)

@@ -15,7 +15,7 @@ from record.study import Search
 from repmlp import CifarNet, RepMLPBlock, Stage, build, config_to_dict
 from search.backends import local
 from search.candidate import Candidate
-from search.data import DataConfig
+from search.data.tensors import DataConfig
 from search.engine import Engine
 from search.journal import Journal
 from search.measuring.locks import DeviceLock

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search.data import DataConfig, DataError, cut_out, draw_moves, load, load_test, stratified
+from search.data.tensors import DataConfig, DataError, cut_out, draw_moves, load, load_test, stratified
 
 
 def test_the_default_digits_need_no_download_and_split_evenly() -> None:

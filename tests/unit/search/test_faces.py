@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import normalize
 
-from search.data import DataConfig, DataError, load, load_test
-from search.faces import GALLERY, PROBE, UNSEEN, list_faces, pairs
+from search.data.face_folder import GALLERY, PROBE, UNSEEN, list_faces, pairs
+from search.data.tensors import DataConfig, DataError, load, load_test
 from tests.sets import Row, rows_of_faces, write_faces
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision import tv_tensors
 
-from search.data import DataConfig, DataError
-from search.segments import (
+from search.data.segments import (
     IGNORED,
     RandomCrop,
     ReadPair,
@@ -23,6 +22,7 @@ from search.segments import (
     resized,
     starts,
 )
+from search.data.tensors import DataConfig, DataError
 from tests.sets import PALETTE, label_map, write_cityscapes, write_segments
 
 FILLED = (124, 116, 104)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from search.faces import GALLERY, PROBE, UNSEEN
-from search.segments import IGNORED
+from search.data.face_folder import GALLERY, PROBE, UNSEEN
+from search.data.segments import IGNORED
 from search.training.tasks import AUXILIARY, Classification, FaceMeter, MeanIoU, Recognition, Segmentation, Top1
 
 

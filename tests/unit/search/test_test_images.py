@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from search.data import DataConfig, DataError, Source, load, load_test
+from search.data.tensors import DataConfig, DataError, Source, load, load_test
 from tests.sets import write_cityscapes, write_classes, write_faces, write_segments
 
 

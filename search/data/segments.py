@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from torchvision import datasets, tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from search.data import DataConfig, DataError
+from search.data.tensors import DataConfig, DataError
 
 IGNORED = 255
 FILL = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORED}

@@ -17,9 +17,8 @@ from torchvision import datasets
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from search.data import Batch, DataConfig, DataError, Shard, Size, half_of, held_out_and_rest
-from search.faces import GALLERY, PROBE, UNSEEN, list_faces
-from search.segments import (
+from search.data.face_folder import GALLERY, PROBE, UNSEEN, list_faces
+from search.data.segments import (
     RandomCrop,
     ReadPair,
     Tiles,
@@ -28,6 +27,7 @@ from search.segments import (
     list_cityscapes,
     list_folder,
 )
+from search.data.tensors import Batch, DataConfig, DataError, Shard, Size, half_of, held_out_and_rest
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's training images, in 0..255, as everybody normalises with."""
@@ -345,7 +345,7 @@ def class_folders(folder: Path) -> datasets.ImageFolder:
 
 
 def open_faces(config: DataConfig, device: str, size: int) -> Stream:
-    """List the faces of `split.csv`; held-out targets are (identity, role), as in `search.faces`."""
+    """List the faces of `split.csv`; held-out targets are (identity, role), as in `search.data.face_folder`."""
     faces = list_faces(config)
     validation = faces.validation(config)
 

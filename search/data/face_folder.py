@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from search.data import DataConfig, DataError, Dataset, Split, held_out_and_rest, statistics
+from search.data.tensors import DataConfig, DataError, Dataset, Split, held_out_and_rest, statistics
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
 """Roles of held-out pictures, whose targets are `(identity, role)`: enrolled, to be identified, never learned."""

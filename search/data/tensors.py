@@ -48,7 +48,8 @@ class DataConfig(BaseModel):
     cifar10, cifar100, fashion_mnist: as torchvision lays them out.
     image_folder: `root/train/<class>/*`, and `root/test/<class>/*` or `root/val/<class>/*` as test.
     imagenet: `root/train/<class>/*`, `root/val/<class>/*`, read and augmented by workers as training goes.
-    face_folder: `root/split.csv` with the columns file, identity and split (train, test, unseen); see `search.faces`.
+    face_folder: `root/split.csv` with the columns file, identity and split (train, test, unseen);
+    see `search.data.face_folder`.
     segmentation_folder: `root/{train,val,test}/*.jpg`, label maps in `root/{train,val,test}annot/*.png`, and
     `root/classes.txt`, one name a line; labels beyond them, or named void, are ignored.
     cityscapes: as torchvision lays it out, with its 19 classes."""
@@ -106,7 +107,7 @@ class Source(Protocol):
     """Where a trainer gets images from. Images are float32 `(N, C, H, W)`, normalised, on the device.
 
     Targets are labels `(N,)`, or in segmentation `(N, H, W)` with 255 for pixels that do not count; for held-out faces
-    see `search.faces`.
+    see `search.data.face_folder`.
     """
 
     @property
@@ -234,11 +235,11 @@ def load(config: DataConfig, device: str = "cpu") -> Source:
         DataError: if the set is missing or has too few images of a class.
     """
     if config.stream or config.name in ("imagenet", "segmentation_folder", "cityscapes"):
-        from search.streams import open_stream
+        from search.data.streams import open_stream
 
         return open_stream(config, device)
     if config.name == "face_folder":
-        from search.faces import load_faces
+        from search.data.face_folder import load_faces
 
         return load_faces(config, device)
     return load_images(config, device)
@@ -274,7 +275,7 @@ def load_test(config: DataConfig, device: str = "cpu") -> Split:
         DataError: if there are none.
     """
     if config.name == "face_folder":
-        from search.faces import load_test_faces
+        from search.data.face_folder import load_test_faces
 
         split = load_test_faces(config)
     else:
