@@ -240,7 +240,7 @@ def export(
     from deploy.exporting import export_trial
     from results.export import MismatchError
     from results.formats import FormatError, chosen
-    from search.data.tensors import DataError
+    from search.data import DataError
 
     result = started(run)
     done = result.trials[result.trials["outcome"] == "complete"]

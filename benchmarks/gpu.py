@@ -35,7 +35,7 @@ from record.files import read_study
 from record.study import Study
 from record.trial import Trial
 from search.backends import local
-from search.data.tensors import load
+from search.data import load
 from search.draws import reference_point
 from search.engine import Engine
 from search.environment import environment

@@ -22,13 +22,13 @@ from torch.nn.functional import conv2d
 from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, write_csv
 from repmlp.cifar import pure_mlp
 from repmlp.grouped_linear import GroupedLinear
-from search.data import DataConfig
+from search.data.mnist5k import Mnist5k
 from search.measuring.switches import switches
 from search.training.precision import native
 from search.training.trainer import Recipe, Trainer
 
 NETWORK = replace(pure_mlp(), in_channels=1)
-DATA = DataConfig(size=32)
+DATA = Mnist5k(size=32)
 
 
 class GroupedConv(GroupedLinear):

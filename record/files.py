@@ -63,34 +63,35 @@ def checked(values: Any, where: str = "") -> Study:
         raise StudyError(where + "; ".join(list(explained(kind, error))[:MOST])) from None
 
 
-def explained(kind: type, error: ValidationError, path: Sequence[str] = ()) -> Iterator[str]:
+def explained(kind: type, error: ValidationError, path: Sequence[str] = (), family: str = "") -> Iterator[str]:
     """Yield a phrase for each mistake: key, value, rule, and for an unknown key the nearest known one.
 
     Args:
         kind: the class that was to be made.
         error: why it was not.
         path: keys that lead to it.
+        family: of the class, if it is one of several for its key, see `record.plugins`.
     """
     for each in error.errors():
         names = [*path, *map(str, each["loc"])]
         cause = each.get("ctx", {}).get("error")
         if isinstance(cause, Misfit):
-            yield from explained(cause.kind, cause.error, names)
+            yield from explained(cause.kind, cause.error, names, cause.family)
         else:
-            yield phrase(kind, each, names, len(path))
+            yield phrase(kind, each, names, len(path), family)
 
 
-def phrase(kind: type, error: Any, names: list[str], depth: int) -> str:
+def phrase(kind: type, error: Any, names: list[str], depth: int, family: str) -> str:
     """Say what is wrong with one value."""
     key = ".".join(names)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = part_of(kind, names[depth:-1])
         if kind is Search and key in Comparison.model_fields:
             return f"unknown key {key}; it is for a comparison, which has seeds."
-        return f"unknown key {key}; {nearest(names[-1], known)}"
+        return f"unknown key {key}; {nearest(names[-1], known, family)}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     if message.startswith(("unknown key ", "name is missing")):
-        return message.replace("unknown key ", f"unknown key {key}.") if " key " in message else f"{key}: {message}."
+        return message.replace("unknown key ", f"unknown key {key}.") if " key " in message else f"{key}.{message}."
     if error["type"] == "tuple_type":
         message = "should be a list, such as [1, 2]"
     elif error["type"].endswith(("model_type", "model_attributes_type", "dict_type")):
@@ -98,7 +99,8 @@ def phrase(kind: type, error: Any, names: list[str], depth: int) -> str:
     if error["type"] == "value_error" and isinstance(error["input"], Mapping):
         if names[-1:] and names[-1] in PLUGGED and "must be one of" in message:
             return f"{key}.name={error['input'].get('name')!r} {message[message.index('must be one of') :]}."
-        return f"{key}: {message}." if key else f"{message}."  # the message names field and value
+        named = not key or message.startswith(f"{key}.")  # the message names field and value
+        return f"{message}." if named else f"{key}: {message}."
     return f"{key}={error['input']!r}: {message}."
 
 

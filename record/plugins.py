@@ -2,7 +2,7 @@
 
 import contextlib
 import difflib
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from typing import Any, TypeGuard
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
+OFFERS = {"space": ["suggest"], "data": ["task", "load"], "scheduler": ["rungs", "policy"]}
+"""What a class of a family has to have."""
 ROOMS = {
     "space": "spaces.catalogue",
     "data": "search.data",
@@ -25,9 +27,9 @@ ROOMS = {
 class Misfit(ValueError):
     """Arguments that a class does not take, with pydantic's errors."""
 
-    def __init__(self, kind: type, error: ValidationError) -> None:
+    def __init__(self, family: str, kind: type, error: ValidationError) -> None:
         super().__init__(str(error))
-        self.kind, self.error = kind, error
+        self.family, self.kind, self.error = family, kind, error
 
 
 def located(path: str) -> Any:
@@ -55,28 +57,29 @@ def named(family: str, name: str) -> type:
     found = located(name) if ":" in name else importlib.import_module(ROOMS[family]).named(name)
     if not inspect.isclass(found):
         raise ValueError(f"{name} must be a class")
+    lacking = [part for part in OFFERS.get(family, []) if not hasattr(found, part)]
+    if lacking:
+        raise ValueError(f"{name} lacks {' and '.join(lacking)}, which a {family} has")
     return found
 
 
-def in_package(package: str, name: str, what: str) -> type:
+def in_package(package: str, name: str, what: str) -> Any:
     """Return the class of the module `package.name` whose `name` that is: a file a class, and no list to keep.
 
     Raises:
         ValueError: naming those that are there, if there is none.
     """
-    if name.isidentifier():
-        with contextlib.suppress(ModuleNotFoundError):
-            for found in vars(importlib.import_module(f"{package}.{name}")).values():
-                if inspect.isclass(found) and known_name(found) == name:
-                    return found
-    folder = importlib.import_module(package)
-    there = [m.name for m in pkgutil.iter_modules(folder.__path__) if f'"{m.name}"' in source_of(package, m.name)]
-    raise ValueError(f"must be one of {', '.join(there)}, or my_package.module:Name of your own {what}")
+    if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}"):
+        for found in vars(importlib.import_module(f"{package}.{name}")).values():
+            if inspect.isclass(found) and known_name(found) == name:
+                return found
+    raise ValueError(f"must be one of {', '.join(names_in(package))}, or my_package.module:Name of your own {what}")
 
 
-def source_of(package: str, module: str) -> str:
-    """Return the text of a module; a name in quotes there is that of its class."""
-    return (resources.files(package) / f"{module}.py").read_text()
+def names_in(package: str) -> list[str]:
+    """Return the names of the classes that `in_package` finds."""
+    modules = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+    return [name for name in modules if f'"{name}"' in (resources.files(package) / f"{name}.py").read_text()]
 
 
 def known_name(kind: type) -> str | None:
@@ -119,8 +122,12 @@ def arguments(kind: type) -> list[str]:
     return [name for name in inspect.signature(kind).parameters if name != "name"]
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """Say which known word was perhaps meant, or what is known."""
+def nearest(word: str, known: list[str], family: str = "") -> str:
+    """Say which known word was perhaps meant, or what is known, and which other classes of a family know it."""
+    room = importlib.import_module(ROOMS[family]) if family else None
+    others = [n for n in room.names() if word in arguments(room.named(n))] if room and hasattr(room, "names") else []
+    if others:
+        return f"it is for {', '.join(others)}; known here are {', '.join(known)}."
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}."
 
@@ -158,18 +165,19 @@ class Plugged:
             path_of(self.family, type(value))
             return value
         name = value.get("name", self.default)
-        if not isinstance(name, str) or not name:
-            raise ValueError("name is missing: it says what is meant")
-        kind = named(self.family, name)
+        try:
+            kind = named(self.family, str(name))
+        except ValueError as error:
+            raise ValueError(f"name is missing: it {error}" if not name else str(error)) from None
         given = {key: v for key, v in value.items() if key != "name"}
         adapter: TypeAdapter[Any] = TypeAdapter(kind)
         try:
             unknown = sorted(set(map(str, given)) - set(arguments(kind)))
             if unknown and is_dataclass(kind):  # which pydantic checks only where the class says so
-                raise ValueError(f"unknown key {unknown[0]}; {nearest(unknown[0], arguments(kind))}")
+                raise ValueError(f"unknown key {unknown[0]}; {nearest(unknown[0], arguments(kind), self.family)}")
             return adapter.validate_python(given)
         except ValidationError as error:
-            raise Misfit(kind, error) from None
+            raise Misfit(self.family, kind, error) from None
 
     def written(self, value: Any) -> dict[str, Any]:
         """Return the mapping that describes an object."""

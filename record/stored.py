@@ -13,6 +13,20 @@ FORMAT = 2
 """That which is written."""
 OF_SEARCHES = ("trials", "sampler", "start_with", "from_runs", "halving")
 OF_COMPARISONS = ("seeds", "test")
+STREAMED = {"auto_augment", "resize", "scale", "rotate", "stream", "workers", "decode"}
+SEGMENTED = {"resize", "scale", "rotate"}
+WITHOUT_EFFECT = {
+    "mnist5k": {"root", "download", *STREAMED},
+    "cifar10": STREAMED,
+    "cifar100": STREAMED,
+    "fashion_mnist": STREAMED,
+    "image_folder": {"download", *SEGMENTED},
+    "imagenet": {"download", "pad", "stream", *SEGMENTED},
+    "face_folder": {"download", "auto_augment", *SEGMENTED},
+    "segmentation_folder": {"download", "validation", "pad", "auto_augment", "stream", "decode"},
+    "cityscapes": {"download", "pad", "auto_augment", "stream", "decode"},
+}
+"""Keys that every data set had when one flat configuration served all, by the name of a set on which they had none."""
 
 
 def study_values(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
@@ -30,6 +44,7 @@ def study_values(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
         training["precision"] = "bfloat16" if training.pop("bf16", True) else "float32"
     known = [t.user_attrs for t in trials if "config" in t.user_attrs]
     devices = {r["throughput"].get("device", "cpu") for r in known if r.get("throughput")}
+    study["data"] = upgraded_data(study.get("data", {}))
     found = {**study, "training": training, "resources": {"gpus": 1 if devices - {"cpu", "recorded"} else 0}}
     if study.get("seeds"):
         seeds = {r["seed"] for r in known}
@@ -48,3 +63,9 @@ def trial_attributes(trial: FrozenTrial, study: Mapping[str, Any]) -> dict[str, 
     if found.get("final") and f"confirmed {trial.number}" in study:
         found["confirmed"] = study[f"confirmed {trial.number}"]
     return found
+
+
+def upgraded_data(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stored configuration of a data set without the keys that had no effect on it, whatever they said."""
+    without = WITHOUT_EFFECT.get(values.get("name", "mnist5k"), set())
+    return {key: value for key, value in values.items() if key not in without}

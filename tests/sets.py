@@ -1,6 +1,7 @@
 """Tiny image sets on disk, laid out as their users' are."""
 
 import csv
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
@@ -8,6 +9,10 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
+from record.plugins import Plugged
+
+DATA_SETS = Plugged("data", "mnist5k")
+"""Makes data sets of plain values, and back."""
 Row = tuple[str, str, str]
 """file, identity, split"""
 PALETTE = np.array([(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 250)], dtype=np.uint8)
@@ -48,6 +53,17 @@ def write_classes(root: Path, halves: Iterable[str] = ("train", "val"), images: 
             folder.mkdir(parents=True)
             for i in range(images):
                 Image.fromarray(noise(f"{half}{name}{i}", 24, 32, 3)).save(folder / f"{i:02}.png")
+    return root
+
+
+def write_fashion(root: Path, images: int = 60) -> Path:
+    """Fashion-MNIST in torchvision's layout, but of random pixels; labels 0 to 9 in turn."""
+    folder = root / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for half in ("train", "t10k"):
+        pixels, labels = noise(half, images, 28, 28).tobytes(), bytes(i % 10 for i in range(images))
+        (folder / f"{half}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, images, 28, 28) + pixels)
+        (folder / f"{half}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, images) + labels)
     return root
 
 

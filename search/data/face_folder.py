@@ -10,16 +10,41 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 from torchvision.transforms import v2
 
-from search.data.tensors import DataConfig, DataError, Dataset, Split, held_out_and_rest, statistics
+from search.data.base import DataError, Source, TaskName
+from search.data.streams import Example, OneImage, Stream, StreamedImages, read_labelled, whole
+from search.data.tensors import Dataset, Split, held_out_and_rest, statistics
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
 """Roles of held-out pictures, whose targets are `(identity, role)`: enrolled, to be identified, never learned."""
+
+
+class FaceFolder(StreamedImages):
+    """`root/split.csv` with the columns file, identity and split (train, test, unseen)."""
+
+    task: ClassVar[TaskName] = "recognition"
+
+    name: Literal["face_folder"] = "face_folder"
+    pad: int = Field(default=2, ge=0)
+    """Training images are zero-padded by so many pixels and cropped at random."""
+    stream: bool = False
+    """Whether images are read by workers as training goes, for sets too large to hold; they are RGB then. `workers` and
+    `decode` are for these."""
+
+    def load(self, device: str = "cpu") -> Source:
+        """Open the set, streamed or on the device.
+
+        Raises:
+            DataError: if `split.csv` is missing or malformed, or there are too few pictures.
+        """
+        return open_faces(self, device) if self.stream else load_faces(self, device)
 
 
 @dataclass(frozen=True)
@@ -38,14 +63,14 @@ class Faces:
         """Return the indices of a split."""
         return (self.splits == split).nonzero().flatten()
 
-    def validation(self, config: DataConfig) -> tuple[Tensor, Tensor, Tensor]:
+    def validation(self, config: FaceFolder) -> tuple[Tensor, Tensor, Tensor]:
         """Return the indices of gallery, probes (a share of each person's training pictures) and unseen people.
 
         Raises:
             DataError: if they are too few to be scored.
         """
         train = self.of(0)
-        held_out, rest = held_out_and_rest(self.identities[train], config)
+        held_out, rest = held_out_and_rest(self.identities[train], config.validation, config.train_images)
         return self.scorable(train[rest], train[held_out], self.unseen_half(0))
 
     def test(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,24 +106,54 @@ class Faces:
 
 
 @functools.lru_cache(maxsize=2)
-def load_faces(config: DataConfig, device: str = "cpu") -> Dataset:
-    """Read all faces; the held-out pictures are the gallery (the training pictures), probes and unseen people.
-
-    Raises:
-        DataError: if `split.csv` is missing or malformed, or there are too few pictures.
-    """
+def load_faces(config: FaceFolder, device: str) -> Dataset:
+    """Read all faces; the held-out pictures are the gallery (the training pictures), probes and unseen people."""
     faces = list_faces(config)
     parts = faces.validation(config)
     held_out = with_roles(faces, parts, config.size)
-    train = Split(held_out.images[: len(parts[0])].to(device), faces.identities[parts[0]].to(device))
-    validation = Split(held_out.images.to(device), held_out.labels.to(device))
-    return Dataset(config, train, validation, faces.known, *statistics(train.images))
+    train = Split(held_out.images[: len(parts[0])], faces.identities[parts[0]]).to(device)
+    return Dataset(
+        train,
+        held_out.to(device),
+        faces.known,
+        *statistics(train.images),
+        read_test=lambda: with_roles(faces, faces.test(), config.size),
+        pad=config.pad,
+        flip=config.flip,
+    )
 
 
-def load_test_faces(config: DataConfig) -> Split:
-    """Read the test: the training pictures as gallery, the test pictures, and the other half of the unseen people."""
+def open_faces(config: FaceFolder, device: str) -> Stream:
+    """List the faces of `split.csv`."""
     faces = list_faces(config)
-    return with_roles(faces, faces.test(), config.size)
+    config.check_decoding(device)
+    validation = faces.validation(config)
+
+    def listed(parts: Sequence[Tensor]) -> list[Example]:
+        roles = zip((GALLERY, PROBE, UNSEEN), parts, strict=True)
+        return [(faces.files[i], (int(faces.identities[i]), role)) for role, part in roles for i in part.tolist()]
+
+    return Stream(
+        device=device,
+        train=[(faces.files[i], int(faces.identities[i])) for i in validation[0].tolist()],
+        validation=listed(validation),
+        list_test=lambda: listed(faces.test()),
+        training=OneImage(aligned_crop(config.side, config.pad, config.flip)),
+        evaluation=OneImage(whole(config.side)),
+        read=read_labelled,
+        size=(config.side, config.side),
+        classes=faces.known,
+        workers=config.workers,
+        decode=config.decode,
+    )
+
+
+def aligned_crop(size: int, pad: int, flip: bool) -> Any:
+    """Return the augmentation of aligned faces: a padded shift and mirroring."""
+    steps: list[Any] = [whole(size), v2.RandomCrop(size, pad)]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
+    return v2.Compose(steps)
 
 
 def with_roles(faces: Faces, parts: Sequence[Tensor], size: int | None) -> Split:
@@ -112,15 +167,13 @@ def with_roles(faces: Faces, parts: Sequence[Tensor], size: int | None) -> Split
     return Split(torch.stack(pictures), torch.stack([faces.identities[chosen], roles], 1))
 
 
-def list_faces(config: DataConfig) -> Faces:
+def list_faces(config: FaceFolder) -> Faces:
     """Read `split.csv`.
 
     Raises:
         DataError: if it is missing, malformed, lacks training or unseen people, or has a person in both.
     """
-    if config.root is None:
-        raise DataError("data.name=face_folder needs data.root, the folder with split.csv and the pictures.")
-    root = Path(config.root)
+    root = config.folder
     try:
         with (root / "split.csv").open(newline="") as file:
             rows = [(row["file"], row["identity"], row["split"]) for row in csv.DictReader(file)]

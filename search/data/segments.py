@@ -1,78 +1,86 @@
-"""Images with label maps for semantic segmentation: listing, reading, augmenting, and cutting into tiles.
+"""Images with label maps for semantic segmentation: reading, augmenting, and cutting into tiles.
 
 Label maps are uint8; 255 marks pixels that do not count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision import datasets, tv_tensors
+from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from search.data.tensors import DataConfig, DataError
+from search.data.base import DataError, TaskName
+from search.data.streams import Stream, StreamedSet
 
 IGNORED = 255
 FILL = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORED}
 """Outside of the image: ImageNet's mean colour, and pixels that do not count."""
 Pair = tuple[Path, Path]
+"""File of an image, and of its label map."""
+T = TypeVar("T")
 
 
-def list_folder(root: Path, split: str) -> list[Pair]:
-    """Return the images `root/SPLIT/*.jpg` (or png) with the label maps of the same stem in `root/SPLITannot`.
+class SegmentedSet(StreamedSet):
+    """A streamed set of images with label maps."""
 
-    Raises:
-        DataError: naming the first image without a map, or the folder if it has no image.
-    """
-    images = sorted(p for p in (root / split).glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    if not images:
-        raise DataError(f"{root / split} has no images (jpg or png); segmentation_folder needs them there.")
-    maps = [root / f"{split}annot" / f"{image.stem}.png" for image in images]
-    for image, labels in zip(images, maps, strict=True):
-        if not labels.is_file():
-            raise DataError(f"{image} has no label map {labels}.")
-    return list(zip(images, maps, strict=True))
+    task: ClassVar[TaskName] = "segmentation"
+
+    resize: int | None = Field(default=None, ge=4)
+    """Shorter side to which images are resized when they are read."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Range of the random scale of a training image, such as (0.5, 2)."""
+    rotate: float = Field(default=0.0, ge=0)
+    """Largest random rotation, degrees."""
+
+    @field_validator("scale")
+    @classmethod
+    def check_scale(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("the smallest scale must be positive and come first, such as [0.5, 2]")
+        return value
+
+    def stream(
+        self,
+        device: str,
+        train: list[Pair],
+        validation: list[Pair],
+        list_test: Callable[[], list[Pair]],
+        classes: tuple[list[str], list[int]],
+    ) -> Stream:
+        """Return the stream of listed images, of whose training images `train_images` are used.
+
+        `classes` are names, and the class of each of the 256 possible labels.
+        """
+        if self.train_images is not None and self.train_images < len(train):
+            train, _ = cut(train, 1 - self.train_images / len(train))
+        names, table = classes
+        return Stream(
+            device=device,
+            train=train,
+            validation=validation,
+            list_test=list_test,
+            training=RandomCrop(self, self.side),
+            evaluation=Tiles(self, self.side),
+            read=ReadPair(table),
+            size=(self.side, self.side),
+            classes=len(names),
+            class_names=names,
+            workers=self.workers,
+        )
 
 
-def folder_classes(root: Path) -> tuple[list[str], list[int]]:
-    """Return the names in `root/classes.txt` without void, and the class of each of the 256 possible labels.
-
-    Label n is line n, counted from 0 without blank ones.
-    """
-    try:
-        lines = [line.strip() for line in (root / "classes.txt").read_text().splitlines() if line.strip()]
-    except OSError:
-        raise DataError(f"{root / 'classes.txt'} is missing; it names the classes, one a line.") from None
-    names: list[str] = []
-    table = [IGNORED] * 256
-    for label, name in enumerate(lines):
-        if name != "void":
-            table[label] = len(names)
-            names.append(name)
-    return names, table
-
-
-def list_cityscapes(root: Path, split: str = "train") -> list[Pair]:
-    """Return the finely labelled images of Cityscapes and their maps; its labelled "val" is our test."""
-    try:
-        found = datasets.Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
-    except RuntimeError as error:
-        raise DataError(f"Cityscapes is not in data.root={root} as torchvision lays it out ({error}).") from None
-    return [(Path(image), Path(maps[0])) for image, maps in zip(found.images, found.targets, strict=True)]
-
-
-def cityscapes_classes() -> tuple[list[str], list[int]]:
-    """Return the names of the 19 classes, and the class of each of the 256 possible labels."""
-    counted = sorted((c for c in datasets.Cityscapes.classes if 0 <= c.train_id < 19), key=lambda c: c.train_id)
-    table = [IGNORED] * 256
-    for entry in counted:
-        table[entry.id] = entry.train_id
-    return [entry.name for entry in counted], table
+def cut(examples: list[T], share: float) -> tuple[list[T], list[T]]:
+    """Cut a random `share` off, the same each time; both parts keep their order."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
+    taken = set(order[: max(1, round(share * len(examples)))].tolist())
+    return [e for i, e in enumerate(examples) if i not in taken], [examples[i] for i in sorted(taken)]
 
 
 class ReadPair:
@@ -94,7 +102,7 @@ class ReadPair:
 class RandomCrop:
     """Scale, rotate and mirror an image with its map at random, and crop a square out of it."""
 
-    def __init__(self, config: DataConfig, size: int) -> None:
+    def __init__(self, config: SegmentedSet, size: int) -> None:
         self.config = config
         steps: list[Any] = []
         if config.rotate:
@@ -114,7 +122,7 @@ class RandomCrop:
 class Tiles:
     """Cut an image into squares that cover it; where they overlap, a pixel counts in one of them only."""
 
-    def __init__(self, config: DataConfig, size: int) -> None:
+    def __init__(self, config: SegmentedSet, size: int) -> None:
         self.config, self.size = config, size
 
     def __call__(self, image: Any, labels: Any) -> tuple[Tensor, Tensor]:

@@ -4,34 +4,23 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from torchvision import datasets
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from search.data.face_folder import GALLERY, PROBE, UNSEEN, list_faces
-from search.data.segments import (
-    RandomCrop,
-    ReadPair,
-    Tiles,
-    cityscapes_classes,
-    folder_classes,
-    list_cityscapes,
-    list_folder,
-)
-from search.data.tensors import Batch, DataConfig, DataError, Shard, Size, half_of, held_out_and_rest
+from search.data.base import Batch, DataError, Located, Shard, Share, Size
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's training images, in 0..255, as everybody normalises with."""
-T = TypeVar("T")
 Example = tuple[Path, Any]
 """File of an image, and its label or the file of its label map."""
 Transform = Callable[[Any, Any], tuple[Tensor, Tensor]]
@@ -52,11 +41,10 @@ class Item(NamedTuple):
 class Stream:
     """A source that reads its images when they are needed; memory is that of the batches under way.
 
-    Its `config.workers` processes start with the first batch and end with the stream. One epoch or evaluation is under
-    way at a time: the next one to begin ends it.
+    Its processes start with the first batch and end with the stream. One epoch or evaluation is under way at a time:
+    the next one to begin ends it.
     """
 
-    config: DataConfig
     device: str
     train: Sequence[Example]
     validation: Sequence[Example]
@@ -67,7 +55,11 @@ class Stream:
     read: Callable[[Example], tuple[Any, Any]]
     size: Size
     classes: int
-    class_names: Sequence[str]
+    class_names: Sequence[str] = ()
+    workers: int = 0
+    """Processes that read; 0 reads in this one."""
+    decode: Literal["cpu", "cuda"] = "cpu"
+    """Who decodes and augments images: what reads them, or the device, which takes JPEG files alone."""
     channels: int = 3
 
     def __len__(self) -> int:
@@ -107,17 +99,17 @@ class Stream:
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (MEAN, STD))
         items = ([Item(examples[i], training, seed * 1_000_003 + i) for i in batch] for batch in indices)
         for loaded in self.loader.run(items):
-            images, targets = self.decoded(*loaded) if self.config.decode == "cuda" else loaded
+            images, targets = self.decoded(*loaded) if self.decode == "cuda" else loaded
             moved = images.to(self.device, non_blocking=True)
             yield (moved.float() - mean) / std, targets.to(self.device, non_blocking=True)
 
     @cached_property
     def loader(self) -> "Loader":
         """The worker processes; a copy by `dataclasses.replace` has its own."""
-        if self.config.decode == "cuda":
-            return Loader(Files(), joined, self.config.workers, pin_memory=False)  # nvJPEG takes pageable memory
+        if self.decode == "cuda":
+            return Loader(Files(), joined, self.workers, pin_memory=False)  # nvJPEG takes pageable memory
         examples = Examples(self.read, self.training, self.evaluation)
-        return Loader(examples, stacked, self.config.workers, pin_memory=self.device != "cpu")
+        return Loader(examples, stacked, self.workers, pin_memory=self.device != "cpu")
 
     def decoded(self, data: Tensor, sizes: list[int], items: list[Item]) -> Batch:
         """Decode JPEG files, one after the other in `data`, on the device, and augment them there."""
@@ -242,153 +234,41 @@ def stacked(examples: list[Batch]) -> Batch:
     return torch.cat(images), torch.cat(targets)
 
 
-def open_stream(config: DataConfig, device: str) -> Stream:
-    """List the files of a streamed set.
+class StreamedSet(Located):
+    """A set that is streamed. Its images are RGB."""
 
-    Raises:
-        DataError: if the set is missing or laid out otherwise, or cannot be decoded on the GPU as asked.
-    """
-    if config.root is None:
-        raise DataError(f"data.name={config.name} needs data.root, the folder it is in; for example data.root=data.")
-    if config.decode == "cuda":
-        check_decoding(config, device)
-    root, size = Path(config.root), config.size or 224
-    if config.name in ("imagenet", "image_folder"):
-        return open_folder(config, device, root, size)
-    if config.name == "face_folder":
-        return open_faces(config, device, size)
-    if config.name not in ("cityscapes", "segmentation_folder"):
-        raise DataError(f"data.name={config.name} is small and cannot be streamed; leave data.stream=false.")
-    if config.name == "cityscapes":
-        names, table = cityscapes_classes()
-        train, validation = cut(list_cityscapes(root), config.validation)
-        list_test = partial(list_cityscapes, root, "val")
-    else:
-        names, table = folder_classes(root)
-        train, validation = list_folder(root, "train"), list_folder(root, "val")
-        list_test = partial(list_folder, root, "test")
-    if config.train_images is not None and config.train_images < len(train):
-        train, _ = cut(train, 1 - config.train_images / len(train))
-    return Stream(
-        config=config,
-        device=device,
-        train=train,
-        validation=validation,
-        list_test=list_test,
-        training=RandomCrop(config, size),
-        evaluation=Tiles(config, size),
-        read=ReadPair(table),
-        size=(size, size),
-        classes=len(names),
-        class_names=names,
-    )
+    place: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
+
+    flip: bool = False
+    """Whether training images are mirrored at random."""
+    workers: int = Field(default=2, ge=0)
+    """Processes that read a streamed set for one trial."""
+
+    @property
+    def side(self) -> int:
+        """Side of a streamed image."""
+        return self.size or 224
 
 
-def check_decoding(config: DataConfig, device: str) -> None:
-    """Raise DataError if images of this set cannot be decoded on this device, whose JPEG decoder is asked for."""
-    if config.task == "segmentation":
-        raise DataError(
-            f"data.decode=cuda was given for data.name={config.name}, but only classification and faces can be decoded "
-            "on the GPU; set data.decode=cpu."
-        )
-    if torch.device(device).type != "cuda":
-        raise DataError(
-            f"data.decode=cuda was given, which needs a trainer on a CUDA GPU, but this one is on {device}; "
-            "set data.decode=cpu, or resources.gpus=1 on a machine with a GPU."
-        )
+class StreamedImages(StreamedSet):
+    """A streamed set of images that have a label each, or (identity, role)."""
 
+    place: ClassVar[frozenset[str]] = frozenset({"root", "workers", "decode"})
 
-def cut(examples: list[T], share: float) -> tuple[list[T], list[T]]:
-    """Cut a random `share` off, the same each time; both parts keep their order."""
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
-    taken = set(order[: max(1, round(share * len(examples)))].tolist())
-    return [e for i, e in enumerate(examples) if i not in taken], [examples[i] for i in sorted(taken)]
+    validation: Share = 0.1
+    """Share of the training set that is held out, the same for each class; searches score on it."""
+    decode: Literal["cpu", "cuda"] = "cpu"
+    """Where streamed images are decoded and augmented. With cuda, every file must be a JPEG: the workers only read
+    bytes, and torchvision's nvJPEG decodes them on the trainer's GPU. Unverified on a GPU: only run with torchvision's
+    decoder for the CPU."""
 
-
-def open_folder(config: DataConfig, device: str, root: Path, size: int) -> Stream:
-    """List `root/train/<class>/*`; the validation split is cut from it, and `root/test` or `root/val` is the test."""
-    folder = class_folders(root / "train")
-
-    def list_test() -> list[Example]:
-        test = class_folders(half_of(root, train=False))
-        if test.classes != folder.classes:
-            raise DataError(f"{test.root} has other classes than {folder.root}; give both the same class folders.")
-        return [(Path(path), label) for path, label in test.samples]
-
-    held_out, rest = held_out_and_rest(torch.tensor(folder.targets), config)
-    examples: list[Example] = [(Path(path), label) for path, label in folder.samples]
-    return Stream(
-        config=config,
-        device=device,
-        train=[examples[i] for i in rest.tolist()],
-        validation=[examples[i] for i in held_out.tolist()],
-        list_test=list_test,
-        training=OneImage(random_crop(config, size)),
-        evaluation=OneImage(centre_crop(size)),
-        read=read_labelled,
-        size=(size, size),
-        classes=len(folder.classes),
-        class_names=folder.classes,
-    )
-
-
-def class_folders(folder: Path) -> datasets.ImageFolder:
-    """List the images of a folder of class folders.
-
-    Raises:
-        DataError: if it is none.
-    """
-    try:
-        return datasets.ImageFolder(folder)
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} is not a folder of class folders with images ({error}).") from None
-
-
-def open_faces(config: DataConfig, device: str, size: int) -> Stream:
-    """List the faces of `split.csv`; held-out targets are (identity, role), as in `search.data.face_folder`."""
-    faces = list_faces(config)
-    validation = faces.validation(config)
-
-    def listed(parts: Sequence[Tensor]) -> list[Example]:
-        roles = zip((GALLERY, PROBE, UNSEEN), parts, strict=True)
-        return [(faces.files[i], (int(faces.identities[i]), role)) for role, part in roles for i in part.tolist()]
-
-    return Stream(
-        config=config,
-        device=device,
-        train=[(faces.files[i], int(faces.identities[i])) for i in validation[0].tolist()],
-        validation=listed(validation),
-        list_test=lambda: listed(faces.test()),
-        training=OneImage(aligned_crop(config, size)),
-        evaluation=OneImage(whole(size)),
-        read=read_labelled,
-        size=(size, size),
-        classes=faces.known,
-        class_names=(),
-    )
-
-
-def random_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
-    """Return ImageNet's augmentation: a crop of random area and shape, mirroring, AutoAugment."""
-    steps: list[Any] = [v2.RandomResizedCrop(size, antialias=True)]
-    if config.flip:
-        steps.append(v2.RandomHorizontalFlip())
-    if config.auto_augment:
-        steps.append(v2.AutoAugment())
-    return v2.Compose(steps)
-
-
-def aligned_crop(config: DataConfig, size: int) -> Callable[[Tensor], Tensor]:
-    """Return the augmentation of aligned faces: a padded shift and mirroring."""
-    steps: list[Any] = [whole(size), v2.RandomCrop(size, config.pad)]
-    if config.flip:
-        steps.append(v2.RandomHorizontalFlip())
-    return v2.Compose(steps)
-
-
-def centre_crop(size: int) -> Callable[[Tensor], Tensor]:
-    """Return the evaluation's crop: for 224 pixels out of 256, else the whole."""
-    return v2.Compose([v2.Resize(256), v2.CenterCrop(size)]) if size == 224 else whole(size)
+    def check_decoding(self, device: str) -> None:
+        """Raise DataError if images cannot be decoded on this device, whose JPEG decoder is asked for."""
+        if self.decode == "cuda" and torch.device(device).type != "cuda":
+            raise DataError(
+                f"data.decode=cuda was given, which needs a trainer on a CUDA GPU, but this one is on {device}; "
+                "set data.decode=cpu, or resources.gpus=1 on a machine with a GPU."
+            )
 
 
 def whole(size: int) -> Callable[[Tensor], Tensor]:

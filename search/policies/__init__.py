@@ -4,7 +4,12 @@ A scheduler is what a study says (a frozen pydantic model with a `name`, `rungs(
 policy is what decides as results come in.
 """
 
-from record.plugins import in_package
+from record.plugins import in_package, names_in
+
+
+def names() -> list[str]:
+    """Return the names of the schedulers in this package."""
+    return names_in(__name__)
 
 
 def named(name: str) -> type:

@@ -107,9 +107,7 @@ def test_an_ablation_that_cannot_run_is_refused(ablation: Path, override: str, m
 
 
 def test_seeds_are_refused_for_a_search(tiny: Path) -> None:
-    with pytest.raises(
-        StudyError, match="trials, sampler and halving are for a search, and seeds=3"
-    ):
+    with pytest.raises(StudyError, match="trials, sampler and halving are for a search, and seeds=3"):
         read_study(tiny, ["seeds=3"])
 
 

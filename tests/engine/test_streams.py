@@ -19,25 +19,26 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from search.data import Batch, DataConfig, DataError, ImageNet, Mnist5k, Source, load
 from search.data.face_folder import GALLERY, PROBE, UNSEEN
-from search.data.segments import IGNORED
-from search.data.streams import MEAN, STD, Example, Stream, cut
-from search.data.tensors import Batch, DataConfig, DataError, Source, load
-from tests.sets import PALETTE, rows_of_faces, write_cityscapes, write_classes, write_faces, write_segments
+from search.data.segments import IGNORED, cut
+from search.data.streams import MEAN, STD, Example, Stream
+from tests.sets import DATA_SETS, PALETTE, rows_of_faces, write_cityscapes, write_classes, write_faces, write_segments
 
 
 def classes(root: Path, **fields: object) -> DataConfig:
-    return DataConfig(**{"name": "imagenet", "root": str(root), "size": 16, "workers": 0, "validation": 0.25, **fields})
+    given = {"name": "imagenet", "size": 16, "workers": 0, "validation": 0.25}
+    return DATA_SETS.validated({**given, "root": str(root), **fields})
 
 
 def segments(root: Path, **fields: object) -> DataConfig:
     given = {"name": "segmentation_folder", "size": 16, "workers": 0, "scale": (0.5, 2), "rotate": 10, "flip": True}
-    return DataConfig(**{**given, "root": str(root), **fields})
+    return DATA_SETS.validated({**given, "root": str(root), **fields})
 
 
 def faces(root: Path, **fields: object) -> DataConfig:
     given = {"name": "face_folder", "size": 16, "workers": 0, "validation": 0.34, "stream": True}
-    return DataConfig(**{**given, "root": str(root), **fields})
+    return DATA_SETS.validated({**given, "root": str(root), **fields})
 
 
 SETS = {"imagenet": (write_classes, classes), "segments": (write_segments, segments), "faces": (write_faces, faces)}
@@ -101,7 +102,7 @@ def test_shards_together_are_the_batch_with_the_same_augmentation(config: DataCo
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_shards_of_a_set_on_the_device_do_so_too(ranks: int) -> None:
-    source = load(DataConfig(train_images=100, pad=2))
+    source = load(Mnist5k(train_images=100, pad=2))
     whole = epoch(source, batch=8)
     for rank in range(ranks):
         assert equal(epoch(source, batch=8, shard=(rank, ranks)), [(x[rank::ranks], y[rank::ranks]) for x, y in whole])
@@ -210,7 +211,7 @@ def test_an_interrupt_while_the_trainer_waits_leaves_nothing_behind(tmp_path: Pa
         time.sleep(0.2)
         return fresh.read(example)
 
-    source = replace(fresh, read=slowly, config=fresh.config.model_copy(update={"workers": 2}))
+    source = replace(fresh, read=slowly, workers=2)
     list(source.held_out())
     pids = [os.getpid(), *(children() - others)]  # a terminal sends it to all
     threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGINT) for pid in pids]).start()
@@ -245,8 +246,8 @@ def test_an_epoch_that_lost_a_worker_fails_and_the_next_has_new_ones(tmp_path: P
 def test_workers_end_with_the_process_even_amid_an_epoch(tmp_path: Path) -> None:
     program = f"""
 import multiprocessing, torch
-from search.data.tensors import DataConfig, load
-source = load(DataConfig(name="imagenet", root={str(write_classes(tmp_path))!r}, size=16, validation=0.25, workers=2))
+from search.data import ImageNet, load
+source = load(ImageNet(root={str(write_classes(tmp_path))!r}, size=16, validation=0.25, workers=2))
 batches = source.batches(4, torch.Generator())
 next(batches)
 print(*(process.pid for process in multiprocessing.active_children()), flush=True)
@@ -460,11 +461,9 @@ def test_cutting_off_a_share_keeps_order_and_loses_nothing(count: int, share: fl
 
 def test_what_cannot_be_streamed_says_why(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs data\.root"):
-        load(DataConfig(name="imagenet"))
+        load(ImageNet())
     with pytest.raises(DataError, match="not a folder of class folders"):
         load(classes(tmp_path))
-    with pytest.raises(DataError, match="cifar10 is small and cannot be streamed"):
-        load(classes(tmp_path, name="cifar10", stream=True))
     with pytest.raises(DataError, match=r"classes\.txt is missing"):
         load(segments(tmp_path))
     with pytest.raises(DataError, match="Cityscapes is not in"):
@@ -492,7 +491,7 @@ def write_jpegs(root: Path, name: str) -> DataConfig:
 def decoded_later(source: Source, workers: int = 0) -> Stream:
     """Return a stream that decodes in batches, where the trainer's device is, as on a GPU; here on the CPU."""
     assert isinstance(source, Stream)
-    return replace(source, config=source.config.model_copy(update={"decode": "cuda", "workers": workers}))
+    return replace(source, decode="cuda", workers=workers)
 
 
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
@@ -526,10 +525,8 @@ def test_a_file_that_is_no_jpeg_is_named_where_jpegs_alone_can_be_decoded(tmp_pa
 def test_decoding_on_a_gpu_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.decode=cuda was given.*needs.*CUDA GPU.* on cpu; set data\.decode=cpu"):
         load(classes(write_classes(tmp_path / "classes"), decode="cuda"))
-    with pytest.raises(
-        DataError, match=r"decode=cuda was given for data\.name=segmentation_folder.*set data\.decode=cpu"
-    ):
-        load(segments(write_segments(tmp_path / "segments"), decode="cuda"), "cuda")
+    with pytest.raises(ValueError, match=r"unknown key data\.decode; it is for face_folder, image_folder, imagenet"):
+        segments(tmp_path, decode="cuda")
 
 
 def test_real_camvid_as_its_readme_counts_it(camvid: Path) -> None:

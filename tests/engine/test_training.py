@@ -15,12 +15,12 @@ from repmlp.penalty import distance_norms, distance_penalty
 from repmlp.pspnet import PSPNet
 from repmlp.resnet import ResNet, ResNetStage, face_resnet
 from search.candidate import Candidate, Job
-from search.data import DataConfig
+from search.data import FaceFolder, Mnist5k, SegmentationFolder
 from search.training.tasks import Recognition, Segmentation
 from search.training.trainer import DivergedError, Trainer
-from tests.sets import rows_of_faces, write_classes, write_faces, write_segments
+from tests.sets import DATA_SETS, rows_of_faces, write_classes, write_faces, write_segments
 
-DATA = DataConfig(size=8, train_images=500, validation=0.2, pad=1)
+DATA = Mnist5k(size=8, train_images=500, validation=0.2, pad=1)
 RECIPE = Recipe(epochs=4, batch=50, precision="float32", learning_rate=0.05)
 CONFIG = CifarNet(
     stages=(Stage(channels=8, blocks=1, block=RepMLPBlock(partition=4, groups=2, kernels=(1, 3))),),
@@ -89,7 +89,7 @@ def trainer_of(task: str, root: Path, seed: int = 3, **changes: object) -> Train
     }[task]
     if not any(root.iterdir()):
         write(root)
-    return Trainer(network, DataConfig(**{"root": str(root), "workers": 0, **fields}), recipe, seed)
+    return Trainer(network, DATA_SETS.validated({"root": str(root), "workers": 0, **fields}), recipe, seed)
 
 
 def state(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -133,7 +133,7 @@ def test_training_leaves_the_global_generator_alone() -> None:
 
 def test_training_learns() -> None:
     config = replace(CONFIG, size=16, stages=(Stage(channels=16, block=RepMLPBlock(partition=8, kernels=(1, 3))),))
-    trainer = Trainer(config, DataConfig(size=16), Recipe(epochs=5, batch=50, learning_rate=0.05), 0)
+    trainer = Trainer(config, Mnist5k(size=16), Recipe(epochs=5, batch=50, learning_rate=0.05), 0)
     assert [trainer.train_epoch().accuracy for _ in range(5)][-1] > 80
 
 
@@ -363,7 +363,7 @@ def test_dropout_and_the_order_differ_from_epoch_to_epoch_and_seed_to_seed(tmp_p
 @pytest.mark.parametrize("task", ["streamed faces", "pixels"])
 def test_training_is_the_same_with_workers_and_without(task: str, tmp_path: Path) -> None:
     one, two = trainer_of(task, tmp_path), trainer_of(task, tmp_path)
-    two.data = replace(two.data, config=two.data.config.model_copy(update={"workers": 2}))
+    two.data = replace(two.data, workers=2)
     assert one.train_epoch().loss == two.train_epoch().loss
     assert same(state(one), state(two))
 
@@ -455,7 +455,7 @@ def test_outputs_that_are_not_finite_are_an_error(task: str, tmp_path: Path) -> 
 
 def test_a_candidate_that_diverges_in_its_last_step_reports_so(tmp_path: Path) -> None:
     write_faces(tmp_path, rows_of_faces())
-    data = DataConfig(name="face_folder", root=str(tmp_path), size=24, validation=0.34)
+    data = FaceFolder(root=str(tmp_path), size=24, validation=0.34)
     # one step, whose loss is finite
     recipe = Recipe(epochs=1, batch=16, precision="float32", learning_rate=1e38, momentum=0)
     changes = {"config": config_to_dict(FACES), "data": data, "recipe": recipe, "measure": None}
@@ -600,7 +600,7 @@ def test_a_batch_that_cannot_be_shared_or_filled_is_refused() -> None:
 
 
 def test_a_face_network_scores_real_faces(lfw: Path) -> None:
-    data = DataConfig(name="face_folder", root=str(lfw), size=24)
+    data = FaceFolder(root=str(lfw), size=24)
     trainer = Trainer(FACES, data, Recipe(batch=64, precision="float32"), 0)
     scores = trainer.evaluate(trainer.model)
     assert set(scores) == {"accuracy", "megaface", "verification"}
@@ -609,7 +609,7 @@ def test_a_face_network_scores_real_faces(lfw: Path) -> None:
 
 
 def test_a_segmentation_network_scores_real_scenes(camvid: Path) -> None:
-    data = DataConfig(name="segmentation_folder", root=str(camvid), size=16, resize=32, workers=0)
+    data = SegmentationFolder(root=str(camvid), size=16, resize=32, workers=0)
     trainer = Trainer(replace(PIXELS, classes=11), data, Recipe(batch=8, precision="float32"), 0)
     scores = trainer.evaluate(trainer.model)
     assert 0 <= scores["accuracy"] < 20

@@ -15,7 +15,7 @@ from record.study import Search
 from repmlp import CifarNet, RepMLPBlock, Stage, build, config_to_dict
 from search.backends import local
 from search.candidate import Candidate
-from search.data.tensors import DataConfig
+from search.data import Mnist5k
 from search.engine import Engine
 from search.journal import Journal
 from search.measuring.locks import DeviceLock
@@ -151,7 +151,7 @@ def test_two_trials_share_a_gpu_without_ray(tmp_path: Path) -> None:
     study = Search(
         name="shared",
         space=CifarMLPSpace(channels=((4, 8),), blocks=(1,), partitions=(4,), groups=(1, 2), head=16),
-        data=DataConfig(size=8, train_images=400, validation=0.25, pad=1),
+        data=Mnist5k(size=8, train_images=400, validation=0.25, pad=1),
         training=Recipe(epochs=2, batch=25),
         trials=4,
         sampler="random",

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, 
 from typing import Any
 
 import pytest
-from tests.unit.repmlp.test_networks import FAMILIES
 
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.cifar import CifarNet, Stage, pure_mlp
 from repmlp.ids import FIELDS, digest, path_of
 from repmlp.networks import NetworkConfig
 from tests.own_networks import Patches
+from tests.unit.repmlp.test_networks import FAMILIES
 
 
 def grown(kind: type, **new: tuple[type, Any]) -> Any:

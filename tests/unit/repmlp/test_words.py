@@ -7,13 +7,13 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from tests.unit.repmlp.test_networks import FAMILIES
 
 from repmlp import config_from_dict, config_to_dict
 from repmlp.config import ConvBlock
 from repmlp.mixer import MIXERS
 from repmlp.pspnet import pspnet
 from repmlp.resnet import face_resnet, resnet
+from tests.unit.repmlp.test_networks import FAMILIES
 
 
 def parts(value: Any) -> Iterator[Any]:

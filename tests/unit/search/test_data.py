@@ -6,20 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search.data.tensors import DataConfig, DataError, cut_out, draw_moves, load, load_test, stratified
+from search.data import Cifar10, DataError, ImageFolder, Mnist5k, load
+from search.data.tensors import cut_out, draw_moves, stratified
 
 
 def test_the_default_digits_need_no_download_and_split_evenly() -> None:
-    data = load(DataConfig(validation=0.1))
+    data = load(Mnist5k(validation=0.1))
     assert data.train.images.shape == (3600, 1, 28, 28)
     assert data.train.images.dtype == torch.uint8
     assert torch.equal(data.validation.labels.bincount(), torch.full((10,), 40))
-    assert torch.equal(load_test(DataConfig()).labels.bincount(), torch.full((10,), 100))
+    assert torch.equal(data.test_split.labels.bincount(), torch.full((10,), 100))
 
 
 def test_no_image_is_on_two_sides() -> None:
-    data, test = load(DataConfig()), load_test(DataConfig())
-    sides = [{bytes(i.numpy()) for i in split.images} for split in (data.train, data.validation, test)]
+    data = load(Mnist5k())
+    sides = [{bytes(i.numpy()) for i in split.images} for split in (data.train, data.validation, data.test_split)]
     assert len(set.union(*sides)) == sum(map(len, sides))
 
 
@@ -40,16 +41,16 @@ def test_a_class_too_small_to_split_is_refused() -> None:
 
 
 def test_normalised_training_images_have_mean_0_and_deviation_1() -> None:
-    data = load(DataConfig())
+    data = load(Mnist5k())
     pixels = data.normalise(data.train.images)
     assert abs(float(pixels.mean())) < 1e-4
     assert abs(float(pixels.std()) - 1) < 1e-3
 
 
-def augment(images: torch.Tensor, config: DataConfig, seed: int) -> torch.Tensor:
+def augment(images: torch.Tensor, pad: int, flip: bool, seed: int) -> torch.Tensor:
     """Augment images in order."""
-    moves = draw_moves(len(images), config, torch.Generator().manual_seed(seed))
-    padded = torch.nn.functional.pad(images, [config.pad] * 4)
+    moves = draw_moves(len(images), pad, flip, torch.Generator().manual_seed(seed))
+    padded = torch.nn.functional.pad(images, [pad] * 4)
     return cut_out(padded, torch.arange(len(images)), (images.shape[2], images.shape[3]), *moves)
 
 
@@ -57,7 +58,7 @@ def augment(images: torch.Tensor, config: DataConfig, seed: int) -> torch.Tensor
 @settings(deadline=None)
 def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(pad: int, flip: bool, seed: int) -> None:
     images = torch.randint(1, 255, (4, 2, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-    crops = augment(images, DataConfig(pad=pad, flip=flip), seed)
+    crops = augment(images, pad, flip, seed)
     for image, crop in zip(images, crops, strict=True):
         padded = torch.nn.functional.pad(image, [pad] * 4)
         windows = [padded[:, y : y + 5, x : x + 6] for y in range(2 * pad + 1) for x in range(2 * pad + 1)]
@@ -66,12 +67,12 @@ def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(pad: int, 
 
 def test_flipping_and_shifting_do_happen() -> None:
     images = torch.arange(1, 37, dtype=torch.uint8).view(1, 1, 6, 6).repeat(200, 1, 1, 1)
-    crops = augment(images, DataConfig(pad=1, flip=True), 0)
+    crops = augment(images, 1, True, 0)
     assert len({bytes(c.numpy()) for c in crops}) == 18
 
 
 def test_workers_of_a_group_share_each_batch_out_with_the_same_augmentation() -> None:
-    data = load(DataConfig(size=8, train_images=200, flip=False))
+    data = load(Mnist5k(size=8, train_images=200, flip=False))
     whole = list(data.batches(12, torch.Generator().manual_seed(1)))
     shares = [list(data.batches(12, torch.Generator().manual_seed(1), (rank, 3))) for rank in range(3)]
     for (images, labels), *parts in zip(whole, *shares, strict=True):
@@ -81,8 +82,7 @@ def test_workers_of_a_group_share_each_batch_out_with_the_same_augmentation() ->
 
 
 def test_an_epoch_sees_each_image_at_most_once_and_its_own_label() -> None:
-    config = DataConfig(pad=0)
-    data = load(config)
+    data = load(Mnist5k(pad=0))
     seen = list(data.batches(500, torch.Generator().manual_seed(1)))
     assert [len(labels) for _, labels in seen] == [500] * 7
     known = {bytes(i.numpy()): int(y) for i, y in zip(data.normalise(data.train.images), data.train.labels)}
@@ -93,11 +93,11 @@ def test_an_epoch_sees_each_image_at_most_once_and_its_own_label() -> None:
 
 def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.download=true"):
-        load(DataConfig(name="cifar10", root=str(tmp_path)))
+        load(Cifar10(root=str(tmp_path)))
     with pytest.raises(DataError, match=r"needs data\.root"):
-        load(DataConfig(name="cifar10"))
+        load(Cifar10())
     with pytest.raises(DataError, match="not a folder of class folders"):
-        load(DataConfig(name="image_folder", root=str(tmp_path), size=8))
+        load(ImageFolder(root=str(tmp_path), size=8))
 
 
 def test_a_folder_of_images_is_read_at_the_size_wanted(tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ def test_a_folder_of_images_is_read_at_the_size_wanted(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (20, 12 + i), colour).save(folder / f"{i}.png")
-    data = load(DataConfig(name="image_folder", root=str(tmp_path), size=8, validation=0.25))
+    data = load(ImageFolder(root=str(tmp_path), size=8, validation=0.25))
     assert data.train.images.shape == (6, 3, 8, 8)
     assert {tuple(i[:, 4, 4].tolist()) for i in data.train.images[data.train.labels == 1]} == {(0, 0, 255)}
 
 
 def test_cifar_10_as_torchvision_lays_it_out(cifar10: Path) -> None:
-    data = load(DataConfig(name="cifar10", root=str(cifar10)))
+    data = load(Cifar10(root=str(cifar10)))
     assert data.train.images.shape == (45000, 3, 32, 32)
     assert torch.equal(data.validation.labels.bincount(), torch.full((10,), 500))
     means = data.mean.flatten() / 255

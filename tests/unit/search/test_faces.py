@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import normalize
 
+from search.data import DataError, FaceFolder, load
 from search.data.face_folder import GALLERY, PROBE, UNSEEN, list_faces, pairs
-from search.data.tensors import DataConfig, DataError, load, load_test
 from tests.sets import Row, rows_of_faces, write_faces
 
 
-def config(root: Path, **fields: object) -> DataConfig:
-    return DataConfig(**{"name": "face_folder", "root": str(root), "validation": 0.34, **fields})
+def config(root: Path, **fields: object) -> FaceFolder:
+    return FaceFolder(**{"root": str(root), "validation": 0.34, **fields})
 
 
 def replaced(file: str, **changes: str) -> list[Row]:
@@ -76,8 +76,8 @@ def test_loaded_pictures_have_their_own_targets_and_roles(tmp_path: Path) -> Non
 
 def test_no_stranger_of_validation_is_in_the_test_or_in_training(tmp_path: Path) -> None:
     write_faces(tmp_path)
-    data, test = load(config(tmp_path)), load_test(config(tmp_path))
-    validation = data.validation.labels
+    data = load(config(tmp_path))
+    validation, test = data.validation.labels, data.test_split
     seen, kept = ({int(i) for i, role in labels.tolist() if role == UNSEEN} for labels in (validation, test.labels))
     assert seen == {4, 5, 6}
     assert kept == {7, 8, 9}
@@ -158,7 +158,7 @@ def test_missing_and_unlike_pictures_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"p1/4\.png cannot be read"):
         load(config(tmp_path))
     with pytest.raises(DataError, match=r"needs data\.root"):
-        load(DataConfig(name="face_folder"))
+        load(FaceFolder())
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=14), st.integers(1, 12))
@@ -198,7 +198,7 @@ def test_real_faces_as_their_readme_counts_them(lfw: Path) -> None:
 
 
 def test_raw_pixels_identify_as_many_real_faces_as_their_readme_says(lfw: Path) -> None:
-    test = load_test(config(lfw))
+    test = load(config(lfw)).test_split
     pixels = test.images.flatten(1).float()
     pixels = normalize(pixels - pixels.mean(1, keepdim=True))
     people, role = test.labels.unbind(1)

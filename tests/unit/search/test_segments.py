@@ -10,19 +10,10 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision import tv_tensors
 
-from search.data.segments import (
-    IGNORED,
-    RandomCrop,
-    ReadPair,
-    Tiles,
-    cityscapes_classes,
-    folder_classes,
-    list_cityscapes,
-    list_folder,
-    resized,
-    starts,
-)
-from search.data.tensors import DataConfig, DataError
+from search.data import DataError, SegmentationFolder
+from search.data.cityscapes import cityscapes_classes, list_cityscapes
+from search.data.segmentation_folder import folder_classes, list_folder
+from search.data.segments import IGNORED, RandomCrop, ReadPair, Tiles, resized, starts
 from tests.sets import PALETTE, label_map, write_cityscapes, write_segments
 
 FILLED = (124, 116, 104)
@@ -30,8 +21,8 @@ COLOURS = torch.tensor([*PALETTE.tolist(), FILLED]).float()
 LABELS = torch.tensor([0, 1, 2, 3, IGNORED])
 
 
-def config(**fields: object) -> DataConfig:
-    return DataConfig(name="segmentation_folder", root="unused", **fields)
+def config(**fields: object) -> SegmentationFolder:
+    return SegmentationFolder(root="unused", **fields)
 
 
 def coordinates(height: int, width: int, seed: int = 0, highest: int = 254) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import run_search
 from record.files import read_study
-from record.study import StudyError
+from record.study import StudyError, plain
 from repmlp import build, config_from_dict, config_to_dict
 from repmlp.mixer import MIXERS
 from repmlp.networks import NetworkConfig, training_id
@@ -297,8 +297,8 @@ FIELD_ERRORS = [
     ({"name": "repmlpnet", "patch": 0}, "patch=0 must be a positive integer"),
     ({"name": "mixer", "patch": [16]}, "unknown key space.patch; did you mean patches?"),
     ({"name": "mixer", "expansions": [0]}, "expansions=0 must be a positive integer"),
-    ({"name": "resnet"}, f"space.name='resnet' must be one of {', '.join(SPACES)}."),
-    ({"name": None, "groups": [1]}, f"space.name is missing: it must be one of {', '.join(SPACES)}."),
+    ({"name": "resnet"}, f"space.name='resnet' must be one of {', '.join(SPACES)}, or my_package"),
+    ({"name": None, "groups": [1]}, f"space.name is missing: it must be one of {', '.join(SPACES)}, or my_package"),
 ]
 
 
@@ -321,7 +321,7 @@ def test_a_study_chooses_a_space_by_its_name(name: str, tmp_path: Path) -> None:
     study.write_text(f"space: {{name: {name}, kernels: [[], [[1, 3]]]}}")
     read = read_study(study)
     assert read.space == replace(SPACES[name](), kernels=((), ((1, 3),)))
-    assert set(read.identity()["space"]) == {f.name for f in fields(read.space)}
+    assert set(plain(read)["space"]) == {f.name for f in fields(read.space)}
 
 
 @pytest.mark.parametrize(
