@@ -254,13 +254,6 @@ def test_another_storage_holds_the_same(tiny: Path, tmp_path: Path) -> None:
     assert engine_of(tiny, "trials=2", f"storage={url}").finished
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "surrogate", "local"])
-def test_every_sampler_searches(tiny: Path, sampler: str) -> None:
-    engine = engine_of(tiny, f"sampler={sampler}", "trials=4", "training.epochs=2")
-    work_off(engine)
-    assert engine.trained() == 4
-
-
 def test_one_device_sees_the_same_trials_again(tiny: Path, tmp_path: Path) -> None:
     """The clock of the measurement apart, a seed decides everything."""
     runs = [engine_of(tiny, "trials=4", f"runs={tmp_path / name}", *ALL) for name in ("a", "b")]

@@ -1,11 +1,13 @@
 import fcntl
 import multiprocessing as mp
 import os
+import signal
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch.distributed as dist
@@ -13,6 +15,23 @@ import torch.distributed as dist
 from search.candidate import Candidate
 from search.measuring.locks import DeviceLock, device_name, held, lock_folder
 from tests.engine.test_training import RECIPE, task
+
+LIMIT = 60
+"""Seconds that a test may take."""
+
+
+@pytest.fixture(autouse=True)
+def time_limit() -> Iterator[None]:
+    """A lock that is never given back fails the test that waits for it."""
+
+    def ended(*_: object) -> NoReturn:
+        pytest.fail(f"still waiting after {LIMIT} s")
+
+    before = signal.signal(signal.SIGALRM, ended)
+    signal.alarm(LIMIT)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -39,14 +58,16 @@ def test_a_measurement_has_the_device_alone_and_is_not_starved(tmp_path: Path) -
     for trainer in trainers:
         trainer.start()
     waits, measurer = [], DeviceLock("cpu", tmp_path)
-    for _ in range(10):
-        start = time.monotonic()
-        with measurer.alone():
-            waits.append(time.monotonic() - start)
-            overlaps.append(busy[0])
-            time.sleep(0.01)
-            overlaps.append(busy[0])
-    done.set()
+    try:
+        for _ in range(10):
+            start = time.monotonic()
+            with measurer.alone():
+                waits.append(time.monotonic() - start)
+                overlaps.append(busy[0])
+                time.sleep(0.01)
+                overlaps.append(busy[0])
+    finally:
+        done.set()
     for trainer in trainers:
         trainer.join()
     assert overlaps == [0] * 20
@@ -165,7 +186,7 @@ def test_a_group_of_workers_does_not_deadlock_with_measurements_beside_it(tmp_pa
     for rank in ranks:
         rank.start()
     lock, measured = DeviceLock("cpu", tmp_path), 0
-    while measured == 0 and not lock.users.exists():
+    while any(r.is_alive() for r in ranks) and not lock.users.exists():
         time.sleep(0.05)
     while any(r.is_alive() for r in ranks) and measured < 50:
         with lock.alone():
