@@ -24,8 +24,8 @@ from torch import nn
 
 from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, write_csv
 from repmlp import build
-from repmlp.baselines import TorchvisionNet
 from repmlp.networks import NetworkConfig
+from repmlp.networks.baselines import TorchvisionNet
 from repmlp.paper import LIGHT_RES50, LIGHT_RES50_G4, REPMLP_RES50
 from search.measuring.switches import switches
 from search.measuring.throughput import captured

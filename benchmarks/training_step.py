@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from benchmarks.timing import arguments, device_of, in_turn, ratio, spread, write_csv
-from repmlp.cifar import pure_mlp
 from repmlp.grouped_linear import GroupedLinear
+from repmlp.networks.cifar import pure_mlp
 from search.data.mnist5k import Mnist5k
 from search.measuring.switches import switches
 from search.training.precision import native

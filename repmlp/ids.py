@@ -8,17 +8,17 @@ from typing import Any
 FIELDS = {
     "repmlp.config:RepMLPBlock": "kind partition groups kernels reduction global_perceptron fc3_conv",
     "repmlp.config:ConvBlock": "kind kernel groups",
-    "repmlp.cifar:Stage": "channels blocks block",
-    "repmlp.cifar:CifarNet": "kind stages in_channels size classes head",
-    "repmlp.resnet_stage:ResNetStage": "channels blocks kind repmlp r replace_first stride dilation context",
-    "repmlp.resnet:ResNet": "kind stages stem stem_channels expansion head in_channels size classes",
-    "repmlp.pspnet:PSPNet": "kind backbone bins channels classes",
-    "repmlp.repmlpnet:RepMLPNetStage": "channels blocks share_sets partition",
-    "repmlp.repmlpnet:RepMLPNet": "kind stages kernels reduction patch expansion in_channels size classes",
-    "repmlp.mixer:MixerNet": "kind style patch channels blocks token_hidden channel_hidden mixing in_channels size "
-    "classes",
-    "repmlp.mobilefacenet:MobileFaceNet": "kind in_channels size classes width",
-    "repmlp.baselines:TorchvisionNet": "kind name in_channels size classes",
+    "repmlp.networks.cifar:Stage": "channels blocks block",
+    "repmlp.networks.cifar:CifarNet": "kind stages in_channels size classes head",
+    "repmlp.networks.resnet_stage:ResNetStage": "channels blocks kind repmlp r replace_first stride dilation context",
+    "repmlp.networks.resnet:ResNet": "kind stages stem stem_channels expansion head in_channels size classes",
+    "repmlp.networks.pspnet:PSPNet": "kind backbone bins channels classes",
+    "repmlp.networks.repmlpnet:RepMLPNetStage": "channels blocks share_sets partition",
+    "repmlp.networks.repmlpnet:RepMLPNet": "kind stages kernels reduction patch expansion in_channels size classes",
+    "repmlp.networks.mixer:MixerNet": "kind style patch channels blocks token_hidden channel_hidden mixing in_channels "
+    "size classes",
+    "repmlp.networks.mobilefacenet:MobileFaceNet": "kind in_channels size classes width",
+    "repmlp.networks.baselines:TorchvisionNet": "kind name in_channels size classes",
 }
 """Fields that are in an identity at any value, by where their class is: those of the first recorded runs.
 

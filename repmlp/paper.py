@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from repmlp.baselines import TorchvisionNet
-from repmlp.cifar import TABLE_1
 from repmlp.config import RepMLPBlock
-from repmlp.mobilefacenet import MobileFaceNet
 from repmlp.networks import NetworkConfig
-from repmlp.pspnet import pspnet
-from repmlp.resnet import face_resnet, resnet
+from repmlp.networks.baselines import TorchvisionNet
+from repmlp.networks.cifar import TABLE_1
+from repmlp.networks.mobilefacenet import MobileFaceNet
+from repmlp.networks.pspnet import pspnet
+from repmlp.networks.resnet import face_resnet, resnet
 
 KERNELS_224, KERNELS_320 = ((1, 1), (3, 3), (5, 5)), ((1, 1), (3, 3), (5, 5), (7, 7))
 

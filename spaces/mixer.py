@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from repmlp.config import Size
-from repmlp.mixer import MixerNet
+from repmlp.networks.mixer import MixerNet
 from spaces.choices import Trial, check_positive, choose, fitting
 from spaces.enumeration import distinct
 from spaces.repmlp_shapes import KernelSet, RepMLPShapes

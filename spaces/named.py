@@ -6,9 +6,9 @@ from typing import Any
 from repmlp import config_from_dict, config_to_dict
 from repmlp.config import Size
 from repmlp.networks import NetworkConfig
+from repmlp.networks.pspnet import pspnet
+from repmlp.networks.resnet import face_resnet, resnet
 from repmlp.paper import TABLES
-from repmlp.pspnet import pspnet
-from repmlp.resnet import face_resnet, resnet
 
 BUILDERS: dict[str, Callable[..., NetworkConfig]] = {"resnet": resnet, "face_resnet": face_resnet, "pspnet": pspnet}
 FACES = 5

@@ -6,7 +6,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from repmlp.config import Size, odd_pair, pair, positive
-from repmlp.repmlpnet import RepMLPNet, RepMLPNetStage
+from repmlp.networks.repmlpnet import RepMLPNet, RepMLPNetStage
 from spaces.choices import Trial, check_offers, check_positive, check_stages, choose, fitting
 from spaces.enumeration import Script, distinct, outcomes
 from spaces.repmlp_shapes import KernelSet, kernels_fit

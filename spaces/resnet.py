@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from repmlp.config import Size, positive
-from repmlp.pspnet import PSPNet, pspnet
-from repmlp.resnet import ResNet, face_resnet, resnet
-from repmlp.resnet_stage import BlockKind, ResNetStage
+from repmlp.networks.pspnet import PSPNet, pspnet
+from repmlp.networks.resnet import ResNet, face_resnet, resnet
+from repmlp.networks.resnet_stage import BlockKind, ResNetStage
 from spaces.choices import Trial, check_positive, choose, fitting
 from spaces.enumeration import distinct, outcomes
 from spaces.repmlp_shapes import KernelSet, RepMLPShapes

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
-from repmlp.cifar import CifarNet
 from repmlp.config import ConvBlock, RepMLPBlock, odd_pair, pair
 from repmlp.networks import NetworkConfig, config_from_dict, config_to_dict, kind_of
-from repmlp.pspnet import PSPNet
-from repmlp.resnet import ResNet, ResNetStage
+from repmlp.networks.cifar import CifarNet
+from repmlp.networks.pspnet import PSPNet
+from repmlp.networks.resnet import ResNet, ResNetStage
 
 T = TypeVar("T")
 

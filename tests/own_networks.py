@@ -7,7 +7,7 @@ from torch import nn
 
 from repmlp.checks import Size, check_fields, made, set_
 from repmlp.config import RepMLPBlock
-from repmlp.resnet import ResNet
+from repmlp.networks.resnet import ResNet
 
 
 @dataclass(frozen=True, kw_only=True)

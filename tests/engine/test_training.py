@@ -11,9 +11,9 @@ from torch import nn
 from record.measure import MeasureConfig
 from record.recipe import Recipe
 from repmlp import CifarNet, RepMLPBlock, Stage, config_to_dict, convert
+from repmlp.networks.pspnet import PSPNet
+from repmlp.networks.resnet import ResNet, ResNetStage, face_resnet
 from repmlp.penalty import distance_norms, distance_penalty
-from repmlp.pspnet import PSPNet
-from repmlp.resnet import ResNet, ResNetStage, face_resnet
 from search.candidate import Candidate, Job
 from search.data import FaceFolder, Mnist5k, SegmentationFolder
 from search.training.tasks import Recognition, Segmentation

@@ -18,12 +18,12 @@ import repmlp
 from record.run import open_run
 from record.study import Study
 from repmlp import RepMLPBlock, config_from_dict, convert
-from repmlp.cifar import CifarNet, Stage
 from repmlp.config import ConvBlock
-from repmlp.mixer import MixerNet
 from repmlp.networks import NetworkConfig
-from repmlp.pspnet import pspnet
-from repmlp.resnet import resnet
+from repmlp.networks.cifar import CifarNet, Stage
+from repmlp.networks.mixer import MixerNet
+from repmlp.networks.pspnet import pspnet
+from repmlp.networks.resnet import resnet
 from results.export import MismatchError, any_batch, proved, whole_folder, written
 from results.formats import FormatError, chosen
 from results.verify import Agreement, first_off, verify

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repmlp import CifarNet, RepMLP, RepMLPBlock, Stage, build, config_from_dict, config_to_dict, convert
-from repmlp.cifar import TABLE_1
 from repmlp.grouped_linear import GroupedLinear
+from repmlp.networks.cifar import TABLE_1
 from tests.blocks import Copies, blocks, images, lived_in
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from repmlp import CifarNet, RepMLP, RepMLPBlock, Stage, build, config_from_dict, config_to_dict, convert, training_id
-from repmlp.cifar import TABLE_1
 from repmlp.config import Kernel, kernel_fits
 from repmlp.merge import affine_to_conv, affine_to_fc, conv_to_fc
+from repmlp.networks.cifar import TABLE_1
 from repmlp.paper import LIGHT_RES50
 from search.measuring.costs import count_macs
 from tests.blocks import images, lived_in

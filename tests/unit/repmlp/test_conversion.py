@@ -10,8 +10,8 @@ from torch import nn
 from torchvision.models import resnet18
 
 from repmlp import RepMLP, RepMLPBlock, build, convert
-from repmlp.cifar import TABLE_1, CifarNet, Stage
 from repmlp.merge import affine_to_fc, bn_scale_shift, conv_to_fc
+from repmlp.networks.cifar import TABLE_1, CifarNet, Stage
 from tests.blocks import blocks, images, lived_in
 
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5}

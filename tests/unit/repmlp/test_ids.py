@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from repmlp import config_to_dict, deploy_id, training_id
-from repmlp.cifar import CifarNet, Stage, pure_mlp
 from repmlp.ids import FIELDS, digest, path_of
 from repmlp.networks import NetworkConfig
+from repmlp.networks.cifar import CifarNet, Stage, pure_mlp
 from tests.own_networks import Patches
 from tests.unit.repmlp.test_networks import FAMILIES
 

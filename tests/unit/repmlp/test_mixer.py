@@ -12,7 +12,7 @@ from timm.utils.model import reparameterize_model
 from torch import nn
 
 from repmlp import RepMLP, RepMLPBlock, convert
-from repmlp.mixer import MIXERS, Affine, MixerNet, MixerNetwork, Residual
+from repmlp.networks.mixer import MIXERS, Affine, MixerNet, MixerNetwork, Residual
 from search.measuring.costs import count_macs
 from tests.blocks import lived_in
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from repmlp import convert
-from repmlp.mobilefacenet import Bottleneck, MobileFaceNet, MobileFaceNetwork
+from repmlp.networks.mobilefacenet import Bottleneck, MobileFaceNet, MobileFaceNetwork
 from search.measuring.costs import count_macs
 from tests.blocks import lived_in
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from repmlp import build, config_from_dict, config_to_dict, convert, deploy_id, training_id
-from repmlp.baselines import TorchvisionNet
-from repmlp.cifar import pure_mlp
 from repmlp.config import RepMLPBlock
-from repmlp.mixer import MixerNet
-from repmlp.mobilefacenet import MobileFaceNet
 from repmlp.networks import KINDS, NetworkConfig
-from repmlp.pspnet import pspnet
-from repmlp.repmlpnet import RepMLPNet, RepMLPNetStage
-from repmlp.resnet import ResNet, ResNetStage, face_resnet, resnet
+from repmlp.networks.baselines import TorchvisionNet
+from repmlp.networks.cifar import pure_mlp
+from repmlp.networks.mixer import MixerNet
+from repmlp.networks.mobilefacenet import MobileFaceNet
+from repmlp.networks.pspnet import pspnet
+from repmlp.networks.repmlpnet import RepMLPNet, RepMLPNetStage
+from repmlp.networks.resnet import ResNet, ResNetStage, face_resnet, resnet
 from tests.blocks import lived_in
 
 MIXED = RepMLPBlock(partition=4, groups=2, kernels=(1, 3))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from repmlp import build, config_from_dict, config_to_dict, convert, training_id
-from repmlp.resnet import resnet
+from repmlp.networks.resnet import resnet
 from results.pivots import holders
 from results.summary import summary
 from search.measuring.costs import network_costs

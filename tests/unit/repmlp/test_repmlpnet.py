@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from repmlp import convert
-from repmlp.repmlpnet import REPMLPNETS, RepMLPNet, RepMLPNetStage, RepMLPNetwork, SharedRepMLP
+from repmlp.networks.repmlpnet import REPMLPNETS, RepMLPNet, RepMLPNetStage, RepMLPNetwork, SharedRepMLP
 from repmlp.weights import repmlpnet_state
 from search.measuring.costs import count_macs
 from tests.blocks import Copies, lived_in

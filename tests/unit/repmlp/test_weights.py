@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from repmlp import RepMLP, RepMLPBlock, convert
-from repmlp.cifar import CifarNet, CifarNetwork, Stage
+from repmlp.networks.cifar import CifarNet, CifarNetwork, Stage
+from repmlp.networks.pspnet import PSPNetwork, pspnet
+from repmlp.networks.resnet import ResNet, ResNetNetwork, ResNetStage, resnet
 from repmlp.paper import LIGHT_RES50_G4, REPMLP_RES50
-from repmlp.pspnet import PSPNetwork, pspnet
-from repmlp.resnet import ResNet, ResNetNetwork, ResNetStage, resnet
 from repmlp.weights import repmlp_resnet_state, torchvision_resnet_state, transfer
 from tests.blocks import lived_in
 

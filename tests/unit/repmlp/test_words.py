@@ -10,9 +10,9 @@ import pytest
 
 from repmlp import config_from_dict, config_to_dict
 from repmlp.config import ConvBlock
-from repmlp.mixer import MIXERS
-from repmlp.pspnet import pspnet
-from repmlp.resnet import face_resnet, resnet
+from repmlp.networks.mixer import MIXERS
+from repmlp.networks.pspnet import pspnet
+from repmlp.networks.resnet import face_resnet, resnet
 from tests.unit.repmlp.test_networks import FAMILIES
 
 

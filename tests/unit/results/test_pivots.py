@@ -9,8 +9,8 @@ import pytest
 
 from record.run import Run
 from repmlp.networks import config_to_dict
-from repmlp.pspnet import PSPNet
-from repmlp.resnet import resnet
+from repmlp.networks.pspnet import PSPNet
+from repmlp.networks.resnet import resnet
 from results.importance import importance
 from results.parameters import NOT_ASKED, asked
 from results.pivots import holders, pivot, placement

@@ -8,10 +8,10 @@ import optuna
 import pytest
 
 from repmlp import config_to_dict, deploy_id, training_id
-from repmlp.mixer import MIXERS
 from repmlp.networks import NetworkConfig
+from repmlp.networks.mixer import MIXERS
+from repmlp.networks.repmlpnet import REPMLPNETS
 from repmlp.paper import TABLES
-from repmlp.repmlpnet import REPMLPNETS
 from results.pivots import holders
 from results.summary import summary
 from spaces.catalogue import SPACES

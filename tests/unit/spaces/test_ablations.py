@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from repmlp import RepMLPBlock
+from repmlp.networks.resnet import resnet
 from repmlp.paper import TABLES
-from repmlp.resnet import resnet
 from spaces.ablations import AblationSpace
 from spaces.variants import changed, sweep
 

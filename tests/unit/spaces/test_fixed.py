@@ -1,10 +1,10 @@
 import optuna
 import pytest
 
-from repmlp.baselines import TorchvisionNet
-from repmlp.cifar import pure_mlp
 from repmlp.networks import config_to_dict
-from repmlp.resnet import resnet
+from repmlp.networks.baselines import TorchvisionNet
+from repmlp.networks.cifar import pure_mlp
+from repmlp.networks.resnet import resnet
 from spaces.enumeration import outcomes
 from spaces.fixed import FixedSpace
 

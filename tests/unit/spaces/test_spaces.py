@@ -16,11 +16,11 @@ import run_search
 from record.files import read_study
 from record.study import StudyError, plain
 from repmlp import build, config_from_dict, config_to_dict
-from repmlp.mixer import MIXERS
 from repmlp.networks import NetworkConfig, training_id
+from repmlp.networks.mixer import MIXERS
+from repmlp.networks.pspnet import PSPNet
+from repmlp.networks.repmlpnet import REPMLPNETS
 from repmlp.paper import LIGHT_RES50, REPMLP_RES50, TABLES
-from repmlp.pspnet import PSPNet
-from repmlp.repmlpnet import REPMLPNETS
 from spaces.catalogue import SPACES, Space
 from spaces.cifar_mlp import CifarMLPSpace
 from spaces.enumeration import distinct, outcomes

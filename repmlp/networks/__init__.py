@@ -13,13 +13,13 @@ from repmlp.checks import Size, made
 from repmlp.ids import digest, path_of
 
 KINDS: dict[str, str] = {
-    "cifar": "repmlp.cifar:CifarNet",
-    "resnet": "repmlp.resnet:ResNet",
-    "pspnet": "repmlp.pspnet:PSPNet",
-    "repmlpnet": "repmlp.repmlpnet:RepMLPNet",
-    "mixer": "repmlp.mixer:MixerNet",
-    "mobilefacenet": "repmlp.mobilefacenet:MobileFaceNet",
-    "torchvision": "repmlp.baselines:TorchvisionNet",
+    "cifar": "repmlp.networks.cifar:CifarNet",
+    "resnet": "repmlp.networks.resnet:ResNet",
+    "pspnet": "repmlp.networks.pspnet:PSPNet",
+    "repmlpnet": "repmlp.networks.repmlpnet:RepMLPNet",
+    "mixer": "repmlp.networks.mixer:MixerNet",
+    "mobilefacenet": "repmlp.networks.mobilefacenet:MobileFaceNet",
+    "torchvision": "repmlp.networks.baselines:TorchvisionNet",
 }
 """Where the configuration of each kind of network is."""
 

@@ -5,10 +5,10 @@ from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from repmlp.attention import GlobalContext, NonLocal
 from repmlp.block import RepMLP, sum_of
 from repmlp.checks import Size, check_fields, made, set_
 from repmlp.config import RepMLPBlock
+from repmlp.networks.attention import GlobalContext, NonLocal
 
 BlockKind = Literal["plain", "bottleneck", "light", "glfp"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from repmlp.block import RepMLP
 from repmlp.checks import Size, check_fields, factor, made, mapping, naming, one_of, set_, stages_of
-from repmlp.resnet_stage import ResNetStage, conv_bn, stage_blocks
+from repmlp.networks.resnet_stage import ResNetStage, conv_bn, stage_blocks
 
 STAGES = ("c2", "c3", "c4", "c5")
 

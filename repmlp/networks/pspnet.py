@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from repmlp.checks import Size, check_fields, made, positive, sequence, set_
-from repmlp.resnet import ResNet, ResNetNetwork, changes_of, resnet
-from repmlp.resnet_stage import conv_bn
+from repmlp.networks.resnet import ResNet, ResNetNetwork, changes_of, resnet
+from repmlp.networks.resnet_stage import conv_bn
 
 
 @dataclass(frozen=True, kw_only=True)
