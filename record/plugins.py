@@ -15,6 +15,7 @@ from pydantic_core import core_schema
 
 OFFERS = {"space": ["suggest"], "data": ["task", "load"], "scheduler": ["rungs", "policy"]}
 """What a class of a family has to have."""
+CALLED = {"data": "data set"}
 ROOMS = {
     "space": "spaces.catalogue",
     "data": "search.data",
@@ -59,7 +60,7 @@ def named(family: str, name: str) -> type:
         raise ValueError(f"{name} must be a class")
     lacking = [part for part in OFFERS.get(family, []) if not hasattr(found, part)]
     if lacking:
-        raise ValueError(f"{name} lacks {' and '.join(lacking)}, which a {family} has")
+        raise ValueError(f"{name} lacks {' and '.join(lacking)}, which a {CALLED.get(family, family)} has")
     return found
 
 

@@ -6,7 +6,6 @@ fields are the keys of `data` in a study file; it has `task` (classification, re
 `load(device) -> Source` and, where some fields only say where the data lies, their names in `place`.
 """
 
-import pkgutil
 from typing import Any
 
 from record.plugins import in_package, names_in
@@ -36,7 +35,7 @@ def named(name: str) -> type[DataConfig]:
 
 def __getattr__(name: str) -> Any:
     """Import the class of a data set, such as `Cifar10`, when it is asked for."""
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.replace("_", "") == name.lower():
-            return named(module.name)
+    for known in names():
+        if known.replace("_", "") == name.lower():
+            return named(known)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

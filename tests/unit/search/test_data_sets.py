@@ -213,7 +213,7 @@ def test_where_data_of_ones_own_lies_is_not_what_it_is(own: str) -> None:
         ({"name": "Stripes", "colour": 3}, r"unknown key data\.colour; known are count, root"),
         ({"name": "Stripes", "count": "many"}, "data.count='many': should be a valid integer"),
         ({"name": "Dots"}, r"my_sets:Dots cannot be imported \(module"),
-        ({"name": "NoTask"}, "lacks task, which a data has"),
+        ({"name": "NoTask"}, "my_sets:NoTask lacks task and load, which a data set has"),
         ({"name": "stripes"}, "must be a class"),
     ],
 )
