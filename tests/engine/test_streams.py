@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from record.files import checked
+from record.study import StudyError
 from search.data import Batch, DataConfig, DataError, ImageNet, Mnist5k, Source, load
 from search.data.face_folder import GALLERY, PROBE, UNSEEN
 from search.data.segments import IGNORED, cut
@@ -525,8 +527,8 @@ def test_a_file_that_is_no_jpeg_is_named_where_jpegs_alone_can_be_decoded(tmp_pa
 def test_decoding_on_a_gpu_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.decode=cuda was given.*needs.*CUDA GPU.* on cpu; set data\.decode=cpu"):
         load(classes(write_classes(tmp_path / "classes"), decode="cuda"))
-    with pytest.raises(ValueError, match=r"unknown key data\.decode; it is for face_folder, image_folder, imagenet"):
-        segments(tmp_path, decode="cuda")
+    with pytest.raises(StudyError, match=r"unknown key data\.decode; it is for face_folder, image_folder, imagenet"):
+        checked({"name": "s", "data": {"name": "segmentation_folder", "root": "here", "decode": "cuda"}})
 
 
 def test_real_camvid_as_its_readme_counts_it(camvid: Path) -> None:
