@@ -1,4 +1,4 @@
-"""The engine under any order of reports, with the power cut at any write: nothing finished is lost, changed or redone."""
+"""The engine under any order of reports, the power cut at any write: nothing finished is lost, changed or redone."""
 
 from typing import Any
 from zlib import crc32
@@ -146,9 +146,15 @@ class Machine(RuleBasedStateMachine):
         self.guarded(self.take, writes)
 
     @precondition(lambda self: self.jobs)
-    @rule(place=st.integers(0, 3), writes=writes, fails=st.integers(0, 19).map(lambda n: n == 0))
-    def report(self, place: int, writes: int | None, fails: bool) -> None:
-        self.guarded(lambda: self.work(place, fails), writes)
+    @rule(
+        place=st.integers(0, 3), count=st.integers(1, 6), writes=writes, fails=st.integers(0, 19).map(lambda n: n == 0)
+    )
+    def report(self, place: int, count: int, writes: int | None, fails: bool) -> None:
+        for _ in range(count - 1):
+            if self.jobs:
+                self.work(place, fails=False)
+        if self.jobs:
+            self.guarded(lambda: self.work(place, fails), writes)
 
     @precondition(lambda self: self.jobs)
     @rule(place=st.integers(0, 3))
@@ -158,13 +164,13 @@ class Machine(RuleBasedStateMachine):
         self.jobs.pop(number)
         self.engine.again(number)
 
-    @rule()
-    def prepare(self) -> None:
-        self.engine.prepare()
-
-    @rule()
-    def restart(self) -> None:
+    @rule(prepares=st.booleans())
+    def restart(self, prepares: bool) -> None:
+        if prepares:
+            self.engine.prepare()
+        before = {t.number: t.state for t in self.engine.journal.trials.values()}
         self.open()
+        assert {t.number: t.state for t in self.engine.journal.trials.values()} == before
 
     @invariant()
     def what_has_ended_stays(self) -> None:
@@ -203,6 +209,6 @@ class Machine(RuleBasedStateMachine):
 
 
 Machine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestMachine = Machine.TestCase
