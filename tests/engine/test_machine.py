@@ -38,6 +38,10 @@ STUDY = study_of(
 NETWORKS = SpaceNetworks(STUDY.space, (1, (8, 8), 10))
 
 
+FAILS = st.integers(0, 19).map(lambda number: number == 0)
+"""Rarely."""
+
+
 class PowerCut(Exception):
     """The process ends here."""
 
