@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from record.plugins import Misfit, arguments, nearest
+from record.stored import upgraded_data
 from record.study import Comparison, Search, Study, StudyError, kind_of
 
 PLUGGED = ("space", "data", "scheduler")
@@ -49,6 +50,8 @@ def checked(values: Any, where: str = "") -> Study:
         StudyError: naming what is wrong.
     """
     values = {k: v for k, v in values.items() if k != "seeds" or v is not None}
+    if isinstance(values.get("data"), Mapping):
+        values["data"] = upgraded_data(values["data"])
     kind = kind_of(values)
     searching = [key for key in values if key in (*ONLY_SEARCHED, "halving")]
     if kind is Comparison and searching:

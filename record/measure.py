@@ -29,7 +29,8 @@ class MeasureConfig(BaseModel):
     spread: float = Field(default=0.2, gt=0)
     """Largest (p90 - p10) / median of a steady measurement; a worse one is repeated up to twice, then flagged."""
     confirm: bool = True
-    """Members of the final front are measured again at the end, if throughput or latency is an objective."""
+    """A trial that is on the front once it is trained is measured again before it counts, if throughput or latency is
+    an objective."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from record.files import explained
+from record.measure import Throughput
 from record.plugins import called
 from record.quantities import QUANTITIES, Quantity
-from record.stored import study_values, trial_attributes
+from record.stored import second_measurements, study_values, trial_attributes
 from record.study import Study, kind_of
 from record.trial import Trial, restored
 
@@ -162,13 +163,13 @@ def study_in(loaded: optuna.Study, run: str) -> Study:
 
 
 def trials_in(loaded: optuna.Study, study: Study) -> list[Trial]:
-    """Return all trials that were begun; a second measurement counts for all with the same converted form."""
-    attributes = loaded.user_attrs
+    """Return all trials that were begun."""
     found = [begun for begun in loaded.get_trials(deepcopy=False) if begun.state is not TrialState.WAITING]
-    trials = [restored(frozen, trial_attributes(frozen, attributes), study.training.epochs) for frozen in found]
-    twice = {trial.deploy_id: trial.confirmed for trial in trials if trial.confirmed}
+    twice = second_measurements(loaded.user_attrs, found)
+    trials = [restored(frozen, trial_attributes(frozen), study.training.epochs) for frozen in found]
     for trial in trials:
-        trial.confirmed = twice.get(trial.deploy_id)
+        if trial.deploy_id in twice and trial.confirmed is None:
+            trial.confirmed = Throughput(**twice[trial.deploy_id])
     return trials
 
 

@@ -55,17 +55,25 @@ def study_values(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
     return {k: v for k, v in found.items() if k not in OF_COMPARISONS}
 
 
-def trial_attributes(trial: FrozenTrial, study: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a trial in the format of today; `study` are those of its study."""
+def second_measurements(study: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Return those that older formats keep with the study, by deploy id: they counted for all that share it."""
+    twice = [(t.user_attrs.get("deploy_id", ""), f"confirmed {t.number}") for t in trials]
+    return {deploy_id: study[key] for deploy_id, key in twice if key in study}
+
+
+def trial_attributes(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the attributes of a trial in the format of today."""
     found = dict(trial.user_attrs)
     if "params" not in found:  # names carried what was offered, such as "stage1.groups of 1, 2"
         found["params"] = {name.partition(" of ")[0]: value for name, value in trial.params.items()}
-    if found.get("final") and f"confirmed {trial.number}" in study:
-        found["confirmed"] = study[f"confirmed {trial.number}"]
     return found
 
 
 def upgraded_data(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stored configuration of a data set without the keys that had no effect on it, whatever they said."""
-    without = WITHOUT_EFFECT.get(values.get("name", "mnist5k"), set())
+    """Return the configuration of a data set without the keys that had no effect on it, whatever they said.
+
+    Only one that older versions wrote, which has them all, is changed.
+    """
+    older = {"auto_augment", "rotate", "stream"} <= set(values)
+    without = WITHOUT_EFFECT.get(values.get("name", "mnist5k"), set()) if older else set()
     return {key: value for key, value in values.items() if key not in without}

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
-
-from optuna.trial import FrozenTrial
+from typing import TYPE_CHECKING, Any
 
 from record.measure import Throughput
 from record.quantities import QUANTITIES
 from repmlp.networks import NetworkConfig, config_from_dict
+
+if TYPE_CHECKING:  # a worker needs no Optuna
+    from optuna.trial import FrozenTrial
 
 MEASURED = [q for q in QUANTITIES.values() if q.when == "measured" and q.better is not None]
 
@@ -111,7 +112,7 @@ class Trial:
     """The trial of an earlier run whose results these are."""
     measured: Throughput | None = None
     confirmed: Throughput | None = None
-    """A second measurement, of this trial's network or of one with the same converted form."""
+    """A second measurement, from before the trial ended; nothing that has ended changes."""
     curve: list[EpochResult] = field(default_factory=list)
     final: Final | None = None
     start: datetime | None = None
@@ -186,7 +187,7 @@ def stored(trial: Trial, names: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def restored(frozen: FrozenTrial, attributes: Mapping[str, Any], epochs: int) -> Trial:
+def restored(frozen: "FrozenTrial", attributes: Mapping[str, Any], epochs: int) -> Trial:
     """Return the trial that storage has.
 
     Args:

@@ -121,7 +121,6 @@ class Journal:
         """Describe a new trial."""
         known = {name: getattr(description, name) for name in ("config", "training_id", "deploy_id", "costs")}
         trial = Trial(live.number, params=params, seed=seed, start=live.datetime_start, **known)
-        trial.confirmed = self.twice.get(trial.deploy_id)
         self.live[trial.number] = live
         self.write(trial, "params", "training_id", "deploy_id", "costs", "seed", "config")
         self.keep(trial)
@@ -179,13 +178,12 @@ class Journal:
         self.write(trial, "measured")
 
     def confirmed(self, trial: Trial, throughput: Throughput) -> None:
-        """Keep a second measurement; it counts for all trials with the same converted form, ended ones too."""
-        trial.confirmed = throughput
-        self.write(trial, "confirmed")
+        """Keep a second measurement; it counts for all trials with the same converted form that have not ended."""
         self.speeds[trial.deploy_id] = self.twice[trial.deploy_id] = throughput
         for other in self.trials.values():
-            if other.deploy_id == trial.deploy_id:
+            if other.deploy_id == trial.deploy_id and other.open:
                 other.confirmed = throughput
+                self.write(other, "confirmed")
 
     def trained(self, trial: Trial, result: EpochResult) -> None:
         """Add an epoch; one trained again after a crash replaces the lost one."""

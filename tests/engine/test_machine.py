@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_has_ended_stays(self) -> None:
         now = {
-            t.number: (str(t.state), t.final, tuple(t.curve), self.told(t.number))
+            t.number: (str(t.state), t.final, tuple(t.curve), t.measured, t.confirmed, self.told(t.number))
             for t in self.engine.journal.trials.values()
             if not t.open
         }

@@ -166,4 +166,4 @@ def test_two_trials_share_a_gpu_without_ray(tmp_path: Path) -> None:
     assert engine.places == 2
     done = [e for e in engine.journal.trials.values() if e.state == "complete"]
     assert done
-    assert all(e.throughput.device == torch.cuda.get_device_name() for e in done if e.throughput)
+    assert all(e.measured.device == torch.cuda.get_device_name() for e in done if e.measured)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
@@ -146,12 +146,13 @@ def test_every_quantity_has_a_limit_and_a_place_in_a_trial() -> None:
     }
 
 
-def test_a_second_measurement_counts_for_all_with_the_same_converted_form() -> None:
+def test_a_second_measurement_of_an_older_run_counts_for_all_with_the_same_converted_form() -> None:
     study = optuna.create_study(directions=["maximize"] * 2)
     first = Throughput(100.0, 90.0, 110.0, 10, 4, "float32", "cpu", 1)
-    for number, second in enumerate([None, replace(first, median=120.0)]):
-        trial = Trial(number, config={"kind": "x"}, deploy_id="d", measured=first, confirmed=second, final=Final(50.0))
+    for number in range(2):
+        trial = Trial(number, config={"kind": "x"}, deploy_id="d", measured=first, final=Final(50.0))
         study.add_trial(create_trial(values=[50.0, 1.0], user_attrs=attributes_of(trial)))
+    study.set_user_attr("confirmed 1", asdict(replace(first, median=120.0)))
     found = trials_in(study, Search(name="s"))
     assert [t.measurement.median for t in found] == [120.0, 120.0]
     assert [t.measured.median for t in found] == [100.0, 100.0]
