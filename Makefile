@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install search test bench clean
+.PHONY: install search quick test bench clean
 
 install: .venv/installed
 
@@ -15,6 +15,10 @@ install: .venv/installed
 search: install
 	$(BIN)/python run_search.py studies/default.yaml
 	$(BIN)/python analyze.py report runs/default
+
+quick: install
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/unit
 
 test: install
 	$(BIN)/ruff check .

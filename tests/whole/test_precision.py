@@ -84,7 +84,7 @@ def test_what_auto_became_is_kept_when_the_study_goes_on(tiny: Path) -> None:
     again = engine_of(tiny, "trials=1", "training.precision=auto")
     assert again.study.training.precision == "float32"
     assert again.finished
-    assert open_run(str(again.study.folder)).study["training"]["precision"] == "float32"
+    assert open_run(str(again.study.folder)).study.training.precision == "float32"
     with pytest.raises(StudyError, match=r"training\.precision is 'float32' there and 'bfloat16' here"):
         engine_of(tiny, "trials=1", "training.precision=bfloat16")
 
