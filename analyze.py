@@ -1,25 +1,53 @@
 """Read what came out of a study, and set our counts beside the paper's."""
 
+import functools
+import inspect
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
+from record.quantities import limits
 from record.run import Run, RunError, open_run
 from record.study import Comparison
-from results.pick import Rule
+from results.choice import Rule
 from results.table import Format, write, write_all, write_with_notes
-
-if TYPE_CHECKING:
-    from torch import nn
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(stderr=True)
 RunName = Annotated[str, typer.Argument(help="Run folder, such as runs/default, or STORAGE_URL#NAME.", metavar="RUN")]
 Style = Annotated[Format, typer.Option("--format", help="How the table is written.")]
+
+
+def limited(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each quantity that can be limited, such as --max-params, and --limit for others."""
+
+    @functools.wraps(command)
+    def with_limits(*arguments: Any, limit: list[str] | None = None, **options: Any) -> None:
+        given = {key: options.pop(key) for key in limits()}
+        for pair in limit or []:
+            key, _, value = pair.partition("=")
+            try:
+                given[key] = float(value)
+            except ValueError:
+                fail(f"--limit {pair} must be KEY=VALUE, such as max_bytes=100000.")
+        command(*arguments, **options, **{key: value for key, value in given.items() if value is not None})
+
+    options: dict[str, Any] = {key: Annotated[float | None, typer.Option(help=q.help)] for key, q in limits().items()}
+    options["limit"] = Annotated[
+        list[str] | None, typer.Option(help="Limit on a quantity of your own, such as max_bytes=100000.")
+    ]
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    added = [
+        inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=t) for k, t in options.items()
+    ]
+    with_limits.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    with_limits.__annotations__ = {**command.__annotations__, **options}
+    return with_limits
 
 
 @app.command()
@@ -39,14 +67,13 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file that works offline: the front with limits and picks, curves, importance, every candidate."""
-    from results.report import write_report
+    from results.report.page import report as written
 
     result = started(run)
-    path = out or (Path("report.html") if "://" in run else Path(run) / "report.html")
     try:
-        write_report(result, path, run, run_folder(run, result))
+        path = written(result, out)
     except OSError as error:
-        fail(f"{path} cannot be written: {error}.")
+        fail(f"the report cannot be written: {error}.")
     console.print(f"Written: {path}")
 
 
@@ -62,7 +89,7 @@ def figure(
     from results.figures import front_figure, save
 
     result = started(run)
-    path = out or run_folder(run, result) / "front.pdf"
+    path = out or result.folder / "front.pdf"
     try:
         save(front_figure(result), path)
     except ValueError as error:
@@ -87,8 +114,8 @@ def ablation(
     """
     from results.ablation import ablation_table, readable_table, title
     from results.agreement import agreement, beside_paper, paper_rows
+    from results.parameters.questions import questions
     from results.provenance import made_on
-    from results.questions import questions
 
     result = started(run)
     if not isinstance(result.study, Comparison):
@@ -113,16 +140,12 @@ def ablation(
 
 
 @app.command()
+@limited
 def pick(
     run: RunName,
     rule: Annotated[Rule, typer.Option("--rule", help="What is best among the trials that keep the limits.")] = (
         Rule.max_accuracy
     ),
-    max_params: Annotated[float | None, typer.Option(help="Parameters of the converted network.")] = None,
-    max_macs: Annotated[float | None, typer.Option(help="Multiply-accumulates, the paper's FLOPs.")] = None,
-    min_throughput: Annotated[float | None, typer.Option(help="Images/s, as the study measured.")] = None,
-    max_latency: Annotated[float | None, typer.Option(help="Milliseconds a batch, as the study measured.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="Percent, on the validation images.")] = None,
     trial: Annotated[
         int | None, typer.Option("--trial", help="Take this trial instead of what the rule gives.")
     ] = None,
@@ -134,40 +157,32 @@ def pick(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the study that is written.")] = 3,
     out: Annotated[Path | None, typer.Option("--out", help="Study to write; RUN/pick.yaml otherwise.")] = None,
+    **limits: float,
 ) -> None:
     """Pick the network to deploy, say why, measure it again, and write the study that trains it fully.
 
     Trials within the noise of each other are shown as ties, with their differences.
     """
+    from deploy.decision import decide, readable_rivals
     from deploy.picking import measured_again, write_study
     from record.study import StudyError
-    from results.decision import decide, pick_study, readable_rivals
 
     result = checked(run)
-    given = {
-        "max_params": max_params,
-        "max_macs": max_macs,
-        "min_throughput": min_throughput,
-        "max_latency": max_latency,
-        "min_accuracy": min_accuracy,
-    }
-    limits = {name: value for name, value in given.items() if value is not None}
-    path = out or run_folder(run, result) / "pick.yaml"
+    path = out or result.folder / "pick.yaml"
     try:
-        decision = decide(result, limits, rule, trial)
-        study = pick_study(result, decision.trial, seeds, str(run_folder(run, result).parent))
-        write_study(study, changes or [], path, decision.why)
-    except (RunError, StudyError) as error:
+        found = decide(result, limits, rule, trial)
+        write_study(found.values(seeds), changes or [], path, found.why)
+    except (RunError, StudyError, ValueError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{path} cannot be written: {error}.")
-    print(decision.why)
-    print(write(readable_rivals(decision.rivals), Format.table))
-    if pending := int(result.trials["outcome"].isin(["running", "paused"]).sum()):
+    print(found.why)
+    print(write(readable_rivals(found.rivals), Format.table))
+    if pending := int(result.trials["outcome"].isin(["running", "paused", "confirming"]).sum()):
         others = "1 trial" if pending == 1 else f"{pending} trials"
         console.print(f"{run} is not finished: {others} may still change this.", soft_wrap=True)
     with console.status("") as status:
-        again = measured_again(result, decision.trial, limits, status.update)
+        again = measured_again(result, found.trial, limits, status.update)
     print(again)
     console.print(f"Written: {path}. Next: python run_search.py {path}", soft_wrap=True)
 
@@ -189,14 +204,15 @@ def kernel(
     ] = None,
 ) -> None:
     """Draw an FC3 kernel before and after the convolutions are merged into it, as the paper's Figure 5."""
+    from deploy.trained import most_accurate, trained
     from results.kernel import default_block, draw, fc3_blocks
 
     result = checked(run)
-    done = result.trials[result.trials["outcome"] == "complete"]
-    if trial is None and done.empty:
-        fail(f"{run} has no complete trial yet.")
-    number = int(done.index[int(done["accuracy"].argmax())]) if trial is None else trial
-    blocks = fc3_blocks(trained(run, result, number))
+    try:
+        number = most_accurate(result) if trial is None else trial
+        blocks = fc3_blocks(trained(result, number))
+    except RunError as error:
+        fail(str(error))
     if not blocks:
         fail(f"the network of trial {number} has no RepMLP with an FC3 kernel.")
     name = block or default_block(blocks)
@@ -210,7 +226,7 @@ def kernel(
         figure = draw(chosen, name, (row, column))
     except ValueError as error:
         fail(f"--point {point}: {error}")
-    path = out or run_folder(run, result) / f"kernel-{number}.png"
+    path = out or result.folder / f"kernel-{number}.png"
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         fail(f"--out {path} must end in .png, .svg or .pdf.")
     try:
@@ -237,27 +253,23 @@ def export(
 
     A file that does not agree with the trained network fails the export, and nothing is kept.
     """
-    from deploy.exporting import export_trial
-    from results.export import MismatchError
-    from results.formats import FormatError, chosen
+    from deploy.exporting import MismatchError, export_trial
+    from deploy.formats import FormatError, chosen
+    from deploy.trained import most_accurate, trained
     from search.data import DataError
 
     result = started(run)
-    done = result.trials[result.trials["outcome"] == "complete"]
-    if trial is None and done.empty:
-        fail(f"{run} has no complete trial yet.")
-    number = int(done.index[int(done["accuracy"].argmax())]) if trial is None else trial
-    if number in result.trials.index and number not in done.index:
-        row = result.trials.loc[number]
-        fail(
-            f"trial {number} is {row['outcome']}{': ' if row['reason'] else ''}{row['reason']}; export a complete one."
-        )
-    model = trained(run, result, number)
     try:
-        folder = out or run_folder(run, result) / ("export" if trial is None else f"export-{trial}")
+        number = most_accurate(result) if trial is None else trial
+        if number in result.trials.index and result.trials.loc[number, "outcome"] != "complete":
+            row = result.trials.loc[number]
+            why = f": {row['reason']}" if row["reason"] else ""
+            raise RunError(f"trial {number} is {row['outcome']}{why}; export a complete one.")
+        model = trained(result, number)
+        folder = out or result.folder / ("export" if trial is None else f"export-{trial}")
         with console.status("") as status:
             table = export_trial(result, number, model, chosen(formats), folder, status.update)
-    except (FormatError, DataError) as error:
+    except (RunError, FormatError, DataError) as error:
         fail(str(error))
     except MismatchError as error:
         fail(f"nothing was exported: {error}", code=1)
@@ -276,58 +288,17 @@ def paper(
 ) -> None:
     """Print our parameters, multiply-accumulates and measured speeds beside the paper's, cell by cell."""
     from results.comparison import TITLES, compare, write_table, write_tables
+    from search.measuring.costs import counted
 
     numbers = list(TITLES) if table is None else [table]
     try:
-        frames = {number: compare(number, counted(number)) for number in numbers}
+        with console.status("") as status:
+            frames = {number: compare(number, counted(number, status.update)) for number in numbers}
     except ValueError as error:
         fail(str(error))
     print(write_tables(frames, style) if table is None else write_table(table, frames[table], style))
     if any(frame["match"].isin([False]).any() for frame in frames.values()):
         raise typer.Exit(1)
-
-
-def counted(number: int) -> dict[str, dict[str, int]]:
-    """Count the networks of a table of the paper, naming each meanwhile; none if there is no such table."""
-    from repmlp.paper import TABLES
-    from search.measuring.costs import network_costs, training_costs
-
-    counts = {}
-    with console.status(f"Table {number}") as status:
-        for row, config in TABLES.get(number, {}).items():
-            status.update(f"Table {number}: counting {row}")
-            counts[row] = network_costs(config)
-    if number == 1:
-        counts["A) before conversion"] = training_costs(TABLES[1]["Pure MLP"])
-    return counts
-
-
-def run_folder(run: str, result: Run) -> Path:
-    """Return where a run keeps its weights; that of a storage URL is looked for in runs/."""
-    return Path("runs") / result.name if "://" in run else Path(run)
-
-
-def trained(run: str, result: Run, number: int) -> "nn.Module":
-    """Return the network of a trial with its trained weights, or end with what is wrong."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from repmlp import build, config_from_dict
-
-    folder = run_folder(run, result) / "weights"
-    path = folder / f"{number}.safetensors"
-    if not path.is_file():
-        kept = ", ".join(sorted((p.stem for p in folder.glob("*.safetensors")), key=int)) or "none"
-        problem = "has no trained weights in" if number in result.trials.index else "is not in this run; weights are in"
-        fail(f"trial {number} {problem} {folder}; these have: {kept}.")
-    model = build(config_from_dict(cast(Any, result.trials.loc[number, "config"])))
-    try:
-        model.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        fail(f"{path} is damaged or truncated ({error}); train the trial again.")
-    except RuntimeError as error:
-        fail(f"{path} does not hold the network of trial {number}: {str(error).splitlines()[1].strip()}")
-    return model.eval()
 
 
 def checked(run: str) -> Run:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from results.report import write_report
+from results.report.page import write_report
 from tests.made_runs import mixed_run
 
 DRAWN = "performance.getEntriesByName('front drawn')"

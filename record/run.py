@@ -109,7 +109,7 @@ class Run:
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one HTML file that works offline; in the run folder by default."""
-        return called("results.report:report", self, path)
+        return called("results.report.page:report", self, path)
 
     def pick(self, rule: str = "max-accuracy", **limits: float) -> Any:
         """Choose the network to deploy among the trials that keep some limits, see `deploy.pick`."""

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from record.run import Run
+from repmlp import config_from_dict
 from results.front import front
-from results.summary import summary
 
 
 def front_table(run: Run) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def table(trials: pd.DataFrame) -> pd.DataFrame:
             "x base": rows["relative"].round(2),
             "params": rows["params"].astype("Int64"),
             "FLOPs (M)": rows["macs"] / 1e6,
-            "network": [summary(c) if isinstance(c, dict) else "" for c in rows["config"]],
+            "network": [config_from_dict(c).describe() if isinstance(c, dict) else "" for c in rows["config"]],
         }
     )
 

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from repmlp import build
 from repmlp.networks import NetworkConfig
+from repmlp.paper import TABLES
 
 with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, which torch calls deprecated
     warnings.simplefilter("ignore")
@@ -130,3 +132,14 @@ def unset(config: NetworkConfig, deploy: bool) -> nn.Module:
     with torch.device("meta"):
         model = build(config, deploy)
     return model.to_empty(device="cpu")
+
+
+def counted(table: int, say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, int]]:
+    """Count the networks of a table of the paper, naming each meanwhile; none if there is no such table."""
+    counts = {}
+    for row, config in TABLES.get(table, {}).items():
+        say(f"Table {table}: counting {row}")
+        counts[row] = network_costs(config)
+    if table == 1:
+        counts["A) before conversion"] = training_costs(TABLES[1]["Pure MLP"])
+    return counts

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from deploy.decision import decide, readable_rivals
 from record.files import read_study
 from record.run import RunError, open_run
 from record.study import plain
-from results.decision import decide, pick_study, readable_rivals
-from results.pick import Rule
+from results.choice import Rule
 from tests.driving import analysis, engine_of, run_folder, work_off
 from tests.frames import run_of
 
@@ -120,6 +120,6 @@ def test_changes_that_make_no_study_leave_the_last_pick_alone(tiny: Path) -> Non
 def test_the_study_of_a_pick_keeps_data_recipe_and_measurement(tiny: Path) -> None:
     work_off(engine_of(tiny, "trials=1", "halving=null"))
     run = open_run(str(run_folder(tiny)))
-    written = pick_study(run, 0, 3, "runs")
+    written = run.pick().values()
     same = ("data", "training", "measure", "objectives", "resources")
     assert {name: written[name] for name in same} == {name: plain(run.study)[name] for name in same}

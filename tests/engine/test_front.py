@@ -10,8 +10,8 @@ from record.front import complete, front_of
 from record.measure import Throughput
 from record.run import open_run
 from record.trial import EpochResult, Final, State
-from results.embedded import embedded
 from results.front import front
+from results.report.embedded import embedded
 from results.views import front_table
 from search.candidate import Job, Report
 from search.engine import Engine

@@ -15,6 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import repmlp
+from deploy.exporting import MismatchError, any_batch, proved, whole_folder, written
+from deploy.formats import FormatError, chosen
+from deploy.verify import Agreement, first_off, verify
 from record.run import open_run
 from record.study import Study
 from repmlp import RepMLPBlock, config_from_dict, convert
@@ -24,9 +27,6 @@ from repmlp.networks.cifar import CifarNet, Stage
 from repmlp.networks.mixer import MixerNet
 from repmlp.networks.pspnet import pspnet
 from repmlp.networks.resnet import resnet
-from results.export import MismatchError, any_batch, proved, whole_folder, written
-from results.formats import FormatError, chosen
-from results.verify import Agreement, first_off, verify
 from search.data import load
 from search.training.tasks import Classification
 from tests.blocks import lived_in
@@ -263,7 +263,7 @@ def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: 
     ("arguments", "message"),
     [
         (["--trial", 9], "is not in this run"),
-        (["--format", "tflite"], "is not a list of safetensors, onnx, pt2, aoti"),
+        (["--format", "tflite"], "is not a list of safetensors, aoti, onnx, pt2"),
     ],
 )
 def test_what_cannot_be_exported_is_said(exported: Path, arguments: list[object], message: str) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from record.run import Run
+from results.choice import Rule, choose, keeps
 from results.front import complete, front
-from results.pick import Rule, choose, keeps
 from results.points import QUANTITIES, points
-from results.report import write_report
+from results.report.page import write_report
 from tests.conftest import ROOT
 from tests.made_runs import made_run, mixed_run
 
@@ -220,7 +220,7 @@ def test_any_quantity_can_be_an_axis_with_its_unit(reader: Reader, name: str) ->
     for axis in ("x", "y"):
         reader.page.select_option(f"#{axis}", name)
         title = reader.page.evaluate(f"document.getElementById('front').layout.{axis}axis.title.text")
-        assert title == QUANTITIES[name].title
+        assert title == QUANTITIES[name].axis
     trace = reader.traces()["at full budget"]
     expected = reader.run.trials.loc[trace["trials"], name].astype(float) / QUANTITIES[name].divisor
     np.testing.assert_allclose(trace["x"], expected, rtol=1e-3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.pick import Rule, choose, keeps
+from results.choice import Rule, choose, keeps
 
 COLUMNS = ["outcome", "accuracy", "throughput", "latency", "macs", "params"]
 BOTH = (["accuracy", "throughput"], [True, True])

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from analyze import app
 from repmlp import build, config_from_dict
-from results.embedded import embedded, sliders
-from results.pick import keeps
+from results.choice import keeps
 from results.points import points
-from results.report import page, write_report
-from results.sections import sections
+from results.report.embedded import embedded, sliders
+from results.report.page import page, write_report
+from results.report.sections import sections
 from tests.driving import engine_of, run_folder
 from tests.made_runs import made_run, mixed_run
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from repmlp import config_to_dict, deploy_id, training_id
+from repmlp import config_from_dict, config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
 from repmlp.networks.mixer import MIXERS
 from repmlp.networks.repmlpnet import REPMLPNETS
 from repmlp.paper import TABLES
-from results.pivots import holders
-from results.summary import summary
+from results.parameters.pivots import holders
 from spaces.catalogue import SPACES
 from tests.unit.repmlp.test_networks import FAMILIES
 
@@ -35,7 +34,7 @@ def test_every_network_is_recorded() -> None:
 def test_a_network_is_described_in_one_line_and_keeps_its_ids(name: str) -> None:
     config, recorded = NETWORKS[name], RECORDED[name]
     values = config_to_dict(config)
-    assert (summary(values), holders(values)) == (recorded["text"], recorded["placement"])
+    assert (config_from_dict(values).describe(), holders(values)) == (recorded["text"], recorded["placement"])
     assert (config.describe(), config.placement()) == (recorded["text"], recorded["placement"])
     assert (training_id(config), deploy_id(config)) == (recorded["training_id"], recorded["deploy_id"])
 

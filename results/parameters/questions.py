@@ -4,8 +4,8 @@ import pandas as pd
 
 from record.run import Run, RunError
 from results.front import complete
-from results.importance import LEAST, importance
-from results.pivots import pivot, placement
+from results.parameters.importance import LEAST, importance
+from results.parameters.pivots import pivot, placement
 
 MOST = 15
 """Parameters whose importance is listed."""

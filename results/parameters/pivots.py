@@ -7,7 +7,7 @@ import pandas as pd
 
 from record.run import Run
 from results.front import complete
-from results.parameters import NOT_ASKED, asked
+from results.parameters.asked import NOT_ASKED, asked
 
 
 def pivot(run: Run, rows: str, columns: str, value: str = "accuracy") -> pd.DataFrame:

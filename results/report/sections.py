@@ -14,12 +14,12 @@ from markupsafe import Markup
 from record.run import Run
 from record.study import Comparison
 from results.ablation import ablation_table, readable_table, title
+from results.choice import Rule, choose
 from results.front import complete, hypervolume_over_time
-from results.importance import LEAST, importance
 from results.palette import OKABE_ITO, STATES
-from results.parameters import NOT_ASKED, asked
-from results.pick import Rule, choose
-from results.pivots import holders, pivot, placement
+from results.parameters.asked import NOT_ASKED, asked
+from results.parameters.importance import LEAST, importance
+from results.parameters.pivots import holders, pivot, placement
 from results.provenance import made_on
 from results.table import readable
 

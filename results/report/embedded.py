@@ -13,11 +13,11 @@ from plotly.colors import sequential
 
 from record.quantities import Quantity, limits
 from record.run import Run
+from repmlp import config_from_dict
+from results.choice import ORDER
 from results.palette import ABSENT, EXCLUDED, OKABE_ITO, STATES
-from results.parameters import NOT_ASKED, asked
-from results.pick import ORDER
+from results.parameters.asked import NOT_ASKED, asked
 from results.points import points, quantities
-from results.summary import summary
 
 COLUMNS = ("outcome", "reason", "steady", "host_bound", "throughput_p10", "throughput_p90", "epochs")
 """Of the frame of trials, in the page beside the quantities."""
@@ -52,7 +52,7 @@ def embedded(run: Run) -> dict[str, Any]:
         "bounds": bounds,
         "quantities": {name: shown_as(q) for name, q in known.items()},
         "trials": trials | {"network": [places[text] if text else None for text in texts]},
-        "summaries": [summary(config) for config in configs.values()],
+        "summaries": [config_from_dict(config).describe() for config in configs.values()],
         "configs": packed(list(configs.values())),
         "curves": [plain(pd.Series(c)) if isinstance(c, list) else [] for c in curves],
         "parameters": {name: column.tolist() for name, column in asked(run).items() if column.nunique() > 1},
@@ -65,7 +65,7 @@ def embedded(run: Run) -> dict[str, Any]:
 
 def shown_as(quantity: Quantity) -> dict[str, Any]:
     """Return what the page needs to show a quantity: title with unit, and the divisor of values for that unit."""
-    return {"title": quantity.axis, "divisor": quantity.divisor}
+    return {"name": quantity.title, "unit": quantity.unit, "title": quantity.axis, "divisor": quantity.divisor}
 
 
 def plain(values: pd.Series) -> list[Any]:

@@ -8,35 +8,13 @@ from typing import Any, cast
 import jinja2
 import pandas as pd
 
+from deploy.formats import formats
+from deploy.verify import Verified
 from record.run import Run
 from record.study import plain
-from results.formats import FORMATS
+from repmlp import config_from_dict
 from results.statistics import accuracy_interval
-from results.summary import summary
-from results.verify import Verified
 
-LOADING = {
-    "safetensors": (
-        "PyTorch, with this package",
-        "import torch\nimport repmlp\n\nmodel = repmlp.load(FOLDER)\noutputs = model(torch.zeros(1, {shape}))",
-    ),
-    "onnx": (
-        "ONNX Runtime",
-        "import numpy as np\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession(FOLDER + '/model.onnx')\n"
-        "(outputs,) = session.run(None, {{'images': np.zeros((1, {shape}), np.float32)}})",
-    ),
-    "pt2": (
-        "PyTorch alone",
-        "import torch\n\nmodel = torch.export.load(FOLDER + '/model.pt2').module()\n"
-        "outputs = model(torch.zeros(1, {shape}))",
-    ),
-    "aoti": (
-        "PyTorch, compiled ahead of time",
-        "import torch\n\nmodel = torch._inductor.aoti_load_package(FOLDER + '/model.aoti.pt2')\n"
-        "outputs = model(torch.zeros(1, {shape}))",
-    ),
-}
-"""How each format is loaded."""
 PACKAGES = ("repmlp-search", "torch", "onnx", "onnxruntime", "safetensors")
 Speeds = Mapping[int, Mapping[str, tuple[float, float, float]]]
 """Batch size to network to p10, median and p90 of images/s."""
@@ -57,7 +35,7 @@ def card(
         run: where it is from.
         number: of the trial.
         preprocessing: `shape`, `mean`, `std` and the names of the `classes`, if they have any.
-        found: see `results.export.proved`.
+        found: see `deploy.export0.proved`.
         speeds: of the trained, the converted and each exported network.
         hardware: that they were measured on.
         threads: CPU threads.
@@ -65,13 +43,13 @@ def card(
     trial = {str(name): value for name, value in run.trials.loc[number].items()}
     shape = ", ".join(map(str, preprocessing["shape"]))
     template = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True).from_string(
-        resources.files("results").joinpath("card.md").read_text()
+        resources.files("deploy").joinpath("card.md").read_text()
     )
     training, data = run.study.training, plain(run.study)["data"]["name"]
     return template.render(
         name=run.name,
         trial=number,
-        network=summary(cast(Any, trial["config"])),
+        network=config_from_dict(cast(Any, trial["config"])).describe(),
         shape=preprocessing["shape"],
         mean=rounded(preprocessing["mean"]),
         std=rounded(preprocessing["std"]),
@@ -92,19 +70,19 @@ def card(
         ],
         hardware=hardware,
         threads=threads,
-        loading=[(LOADING[n][0], LOADING[n][1].format(shape=shape)) for n in LOADING if n in found],
+        loading=[(f.title, f.loading.format(shape=shape)) for n, f in formats().items() if n in found],
         versions=", ".join([f"Python {platform.python_version()}", *versions()]),
     )
 
 
 def title(name: str) -> str:
     """Return what a network is called in the card."""
-    return FORMATS[name].file if name in FORMATS else name
+    return formats()[name].file if name in formats() else name
 
 
 def runtime(name: str) -> str:
     """Return what runs a network."""
-    return FORMATS[name].runtime if name in FORMATS else "torch"
+    return formats()[name].runtime if name in formats() else "torch"
 
 
 def errors(verified: Verified) -> list[str]:

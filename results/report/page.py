@@ -12,12 +12,12 @@ from plotly.offline import get_plotlyjs
 
 from record.run import Run
 from record.study import plain
-from results.embedded import embedded, script, sliders
+from results.choice import Rule
 from results.front import complete
-from results.pick import Rule
 from results.points import segments
 from results.provenance import training
-from results.sections import html_table, sections
+from results.report.embedded import embedded, script, sliders
+from results.report.sections import html_table, sections
 from results.views import front_table
 
 
@@ -36,9 +36,16 @@ def write_report(run: Run, path: Path, source: str, folder: Path) -> None:
     part.replace(path)
 
 
+def report(run: Run, path: str | Path | None = None) -> Path:
+    """Write the report of a run, in its folder by default, and return where it is."""
+    written = Path(path) if path else run.folder / "report.html"
+    write_report(run, written, run.source, run.folder)
+    return written
+
+
 def page(run: Run, source: str, folder: Path) -> str:
     """Return the report as HTML."""
-    files = resources.files("results")
+    files = resources.files("results.report")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files.joinpath("report.html").read_text()
     )

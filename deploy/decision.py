@@ -1,17 +1,19 @@
 """The pick, explained: why this network, which others are as good as far as can be told, what the neighbours cost."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 
+from record.files import checked
 from record.run import Run, RunError
 from record.study import Comparison, plain
+from repmlp import config_from_dict
+from results.choice import Rule, choose, keeps
 from results.front import front
-from results.pick import Rule, choose, keeps
 from results.statistics import accuracy_interval, difference_noise
-from results.summary import summary
 
 Trial = dict[str, Any]
 """A row of the frame of trials."""
@@ -20,25 +22,63 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A pick with its reasons."""
+class Pick:
+    """The network to deploy, with the reasons."""
 
+    run: Run = field(repr=False)
     trial: int
     why: str
     """One or two sentences."""
     rivals: pd.DataFrame
     """The pick, then its ties, then its neighbours on the front; see `rivals`."""
 
+    def study(self, seeds: int = 3, **changes: Any) -> Comparison:
+        """Return the study that trains the network fully, with several seeds.
 
-def decide(run: Run, limits: Mapping[str, float], rule: Rule, trial: int | None = None) -> Decision:
+        Args:
+            seeds: trainings.
+            changes: keys of a study that differ from the run's, such as `training={"epochs": 100}`; mappings are
+                merged.
+
+        Raises:
+            StudyError: if they do not fit it.
+        """
+        merged = OmegaConf.to_container(OmegaConf.merge(self.values(seeds), changes))
+        study = checked(merged)
+        assert isinstance(study, Comparison)
+        return study
+
+    def values(self, seeds: int = 3) -> dict[str, Any]:
+        """Return the same as plain values: data, recipe, measurement and resources are the run's."""
+        study = plain(self.run.study)
+        same = {name: study[name] for name in ("data", "training", "objectives", "measure", "resources")}
+        return {
+            "name": f"{self.run.name}-pick",
+            "space": {"name": "fixed", "networks": {f"trial-{self.trial}": self.run.trials.loc[self.trial, "config"]}},
+            "seeds": seeds,
+            **same,
+            "limits": {name: value for name, value in study["limits"].items() if name == "max_latency"},
+            "runs": str(self.run.folder.parent),
+        }
+
+
+def pick(run: Run, rule: str | Rule = Rule.max_accuracy, trial: int | None = None, **limits: float) -> Pick:
+    """Pick the network to deploy: one of the complete trials that keep `limits`, by `rule`, or a trial by its number.
+
+    Raises:
+        RunError: if no complete trial keeps them, or `trial` is not complete.
+        ValueError: if there is no such rule or limit.
+    """
+    return decide(run, limits, Rule(rule), trial)
+
+
+def decide(run: Run, limits: Mapping[str, float], rule: Rule, trial: int | None = None) -> Pick:
     """Pick one of the complete trials that keep `limits` by `rule`, or explain `trial`.
 
     Raises:
         RunError: if no complete trial keeps them, or `trial` is not complete.
     """
-    if (
-        isinstance(run.study, Comparison) and trial is None
-    ):  # a single training says little where there are several of a network
+    if isinstance(run.study, Comparison) and trial is None:  # one training says little where a network has several
         raise RunError(f"{run.name} lists its networks; compare them with analyze.py ablation, then give --trial.")
     done = run.trials[run.trials["outcome"] == "complete"]
     if done.empty:
@@ -59,7 +99,7 @@ def decide(run: Run, limits: Mapping[str, float], rule: Rule, trial: int | None 
         state = f"is {run.trials['outcome'][trial]}" if trial in run.trials.index else "is not in this run"
         raise RunError(f"trial {trial} {state}; complete are {', '.join(map(str, done.index))}.")
     table = rivals(run, feasible, number, rule)
-    return Decision(number, reason(feasible, number, rule, limits, table, asked=trial is not None), table)
+    return Pick(run, number, reason(feasible, number, rule, limits, table, asked=trial is not None), table)
 
 
 def impossible(done: pd.DataFrame, limits: Mapping[str, float]) -> str:
@@ -108,7 +148,7 @@ def rival(role: str, number: int, trial: Trial, pick: Trial) -> dict[str, Any]:
     for name, column in (("img/s (%)", "throughput"), ("params (%)", "params"), ("FLOPs (%)", "macs")):
         known = pd.notna(trial[column]) and pd.notna(pick[column])
         found[name] = 100 * (trial[column] / pick[column] - 1) if known else None
-    found["network"] = summary(trial["config"])
+    found["network"] = config_from_dict(trial["config"]).describe()
     return found
 
 
@@ -160,28 +200,6 @@ def reason(
         f"{text}. {others} cannot be told from it: on {int(pick['images'])} validation images and with one seed, its "
         f"{pick['accuracy']:.2f} % stand for {low:.1f} to {high:.1f} %."
     )
-
-
-def pick_study(run: Run, number: int, seeds: int, folder: str) -> dict[str, Any]:
-    """Return the study that trains a trial's network fully, with several seeds, all else being as in the run.
-
-    Args:
-        run: where the trial is.
-        number: of the trial.
-        seeds: trainings.
-        folder: of the run folders.
-    """
-    study = plain(run.study)
-    same = {name: study[name] for name in ("data", "training", "objectives", "measure", "resources")}
-    network = {f"trial-{number}": run.trials.loc[number, "config"]}
-    return {
-        "name": f"{run.name}-pick",
-        "space": {"name": "fixed", "networks": network},
-        "seeds": seeds,
-        **same,
-        "limits": {name: value for name, value in study["limits"].items() if name == "max_latency"},
-        "runs": folder,
-    }
 
 
 def readable_rivals(table: pd.DataFrame) -> pd.DataFrame:

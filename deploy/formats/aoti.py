@@ -1,0 +1,37 @@
+"""A network compiled ahead of time (AOTInductor), for the machine that it was written on."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from deploy.formats import FormatError, exported
+from deploy.verify import Network
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no CUDA is no news here
+
+
+class Aoti:
+    """A package of compiled code."""
+
+    name = "aoti"
+    file = "model.aoti.pt2"
+    tolerance = 1e-4
+    runtime = "AOTInductor"
+    title = "PyTorch, compiled ahead of time"
+    loading = (
+        "import torch\n\nmodel = torch._inductor.aoti_load_package(FOLDER + '/model.aoti.pt2')\n"
+        "outputs = model(torch.zeros(1, {shape}))"
+    )
+
+    def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
+        """Compile it, which needs a C++ compiler."""
+        if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+            raise FormatError("aoti needs a C++ compiler, and none is on the PATH; leave it out or install g++.")
+        torch._inductor.aoti_compile_and_package(exported(model, example), package_path=str(path))
+
+    def open(self, path: Path, threads: int) -> Network:
+        """Return the compiled network."""
+        return torch._inductor.aoti_load_package(str(path))
