@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-ROWS = "repmlp", "spaces", "record", "search results", "deploy", "run_search analyze", "benchmarks"
+ROWS = "repmlp", "spaces", "record", "search results", "deploy", "run_search analyze", "examples benchmarks"
 FLOORS = {name: floor for floor, names in enumerate(ROWS) for name in names.split()}
 """Packages and commands import their own modules and those of lower floors."""
 LINES, MODULES = 350, 15
