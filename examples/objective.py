@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from safetensors.torch import save
 
-from record.quantities import Direction, Quantity
 from record.measure import MeasureConfig
+from record.quantities import Direction, Quantity
 from record.recipe import Recipe
 from record.resources import Resources
 from record.run import Run

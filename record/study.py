@@ -36,8 +36,8 @@ class Study(BaseModel):
     """Where images come from, chosen by `name`; `search/data/` has a file a set."""
     training: Recipe = Recipe()
     seed: int = Field(default=0, ge=0)
-    objectives: tuple[str, ...] = ("accuracy", "throughput")
-    """accuracy, and one or more of throughput, latency, macs, params, or your own quantity, as
+    objectives: tuple[str | type[Quantity], ...] = ("accuracy", "throughput")
+    """accuracy, and one or more of throughput, latency, macs, params, or your own quantity: its class, which is kept as
     `my_package.module:Name`."""
     limits: dict[str, Annotated[float, Field(gt=0)]] = {}
     """What a candidate may cost; one over a limit is not trained. max_params, max_macs, max_latency (ms that the
@@ -114,7 +114,7 @@ class Study(BaseModel):
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
         """The objectives, in order."""
-        return tuple(quantity(name) for name in self.objectives)
+        return tuple(quantity(str(name)) for name in self.objectives)
 
     @property
     def maximised(self) -> list[bool]:
@@ -164,9 +164,9 @@ class Search(Study):
 
     trials: int = Field(default=20, ge=1)
     """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
-    sampler: str | dict[str, Any] = "surrogate"
-    """surrogate, random, tpe, nsga2, gp or local; or your own, as `my_package.module:Name`, or as {name: ..., and its
-    arguments}."""
+    sampler: str | dict[str, Any] | type = "surrogate"
+    """surrogate, random, tpe, nsga2, gp or local; or your own: its class, which is kept as `my_package.module:Name`, or
+    {name: ..., and its arguments}."""
     start_with: tuple[Literal["paper"] | dict[str, Any], ...] = ()
     """Networks to try first: parameters of the space by name, such as {stage1.kind: repmlp}, what is left out being as
     plain as possible; or paper, for the networks of Tables 2-4 that the space holds."""
@@ -197,6 +197,8 @@ class Search(Study):
         """Write a class as its path, and see that it is there."""
         if isinstance(value, type):
             return path_of("sampler", value)
+        if isinstance(value, Mapping) and isinstance(value.get("name"), type):
+            return {**value, "name": path_of("sampler", value["name"])}
         name = value.get("name") if isinstance(value, Mapping) else value
         if isinstance(name, str):
             named("sampler", name)

@@ -52,7 +52,7 @@ def make_sampler(study: Search, trials: Mapping[int, Trial], networks: Networks,
     Raises:
         StudyError: if it cannot search the study's space.
     """
-    given = {"name": study.sampler} if isinstance(study.sampler, str) else dict(study.sampler)
+    given: dict[str, Any] = dict(study.sampler) if isinstance(study.sampler, dict) else {"name": study.sampler}
     name, arguments = given.pop("name"), given
     if name == "gp":
         check_unconditional(networks)
