@@ -1,5 +1,6 @@
-"""What a user sees while a study runs: a live table on a terminal, a line a trial elsewhere."""
+"""What a user sees while a study runs: a live table on a terminal and in a notebook, a line a trial elsewhere."""
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -41,10 +42,12 @@ class Display:
             console=console,
         )
         self.task = self.bar.add_task("trained", total=study.budget, hypervolume=0.0)
+        self.shows = console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+        """Whether what is printed can be changed; rich needs ipywidgets for that in a notebook."""
         self.live = Live(self.view(), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.shows:
             self.live.start()
         return self
 
@@ -56,7 +59,7 @@ class Display:
     def changed(self, trial: Trial) -> None:
         """Show a change of one trial."""
         self.trials[trial.number] = trial
-        if self.console.is_terminal:
+        if self.shows:
             self.live.update(self.view())
         elif not trial.open:
             parts = ["trial", *self.cells(trial)]

@@ -1,6 +1,6 @@
 """Networks of one's own, as a user writes them, and classes that are not quite that."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from torch import nn
@@ -26,10 +26,10 @@ class Patches:
         set_(self, "block", made(RepMLPBlock, self.block, "block"))
 
     def canonical(self) -> Self:
-        return self
+        return replace(self, block=self.block.canonical(self.size))
 
     def deployed(self) -> Self:
-        return self
+        return replace(self, block=self.canonical().block.deployed())
 
     def build(self, deploy: bool = False) -> nn.Module:
         from repmlp.block import RepMLP
