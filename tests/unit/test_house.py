@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.house import Import, against, circles, imports, main, survey
+from tests.conftest import ROOT
 
 
 def house(root: Path, **files: str) -> Path:
@@ -91,3 +92,7 @@ def test_circles_are_counted_by_the_cuts_that_open_them() -> None:
     pairs = ["ab", "ba", "bc", "cb", "cd"]
     found = circles(Import(a, b, False) for a, b in pairs)
     assert sorted(sorted(set(circle)) for circle in found) == [["a", "b"], ["b", "c"]]
+
+
+def test_this_house_is_in_order() -> None:
+    assert faults(ROOT) == {}
