@@ -42,7 +42,7 @@ def main(runs: str = "runs") -> Run:
         measure=MeasureConfig(batch=8, seconds=0.02),
         objectives=("accuracy", "macs"),
         sampler=Crossover,
-        trials=13,
+        trials=12,
         resources=Resources(backend="local", concurrent=1),
         runs=runs,
     )
