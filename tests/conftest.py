@@ -1,11 +1,19 @@
 import os
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 ROOT = Path(__file__).parents[1]
+MEMORY = Path("/dev/shm")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9:  # each line of a journal is synced, which is free there
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+if "REPMLP_LOCKS" not in os.environ:  # a search beside the tests does not hold them up; their own workers share it
+    LOCKS = tempfile.TemporaryDirectory(prefix="repmlp-locks-")
+    os.environ["REPMLP_LOCKS"] = LOCKS.name
 
 
 @pytest.fixture

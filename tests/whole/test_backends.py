@@ -18,7 +18,7 @@ from search.candidate import Candidate, Job
 from search.engine import Engine
 from tests.candidates import Breaks, Dies, SecondBreaks, SecondFails
 from tests.conftest import ROOT
-from tests.driving import command, engine_of, run_folder, work_off
+from tests.driving import engine_of, run_folder, searched, work_off
 
 Make = Callable[..., Engine]
 
@@ -52,13 +52,15 @@ def test_a_study_gives_what_it_gives_in_one_process(make: Make, tiny: Path, tmp_
     assert found(engine) == found(alone)
 
 
-def test_an_error_of_a_worker_is_told(make: Make) -> None:
+def test_an_error_of_a_worker_is_told(make: Make, backend: str, tiny: Path) -> None:
+    """And its traceback is in the run folder, where Ray has no log of its own."""
     engine, handler = make("trials=1", "halving=null"), signal.getsignal(signal.SIGINT)
     backends.run(engine, Breaks)
     assert signal.getsignal(signal.SIGINT) == handler
     (entry,) = engine.journal.trials.values()
     assert entry.state == "failed"
     assert entry.reason == "KeyError: 'no such layer'"
+    assert backend == "ray" or "in advance" in (run_folder(tiny) / "workers.log").read_text()
 
 
 def test_a_trial_whose_worker_is_lost_is_begun_anew_and_goes_on_from_its_checkpoint(make: Make) -> None:
@@ -113,7 +115,7 @@ def test_the_local_backend_needs_no_ray(tiny: Path) -> None:
     code = f"""
 import sys
 sys.modules["ray"] = None  # an import of it fails
-sys.argv = ["run_search.py", {str(tiny)!r}, "trials=2", "resources.backend=local"]
+sys.argv = ["run_search.py", {str(tiny)!r}, "trials=1", "halving=null", "resources.backend=local"]
 import runpy
 runpy.run_path("run_search.py", run_name="__main__")
 """
@@ -128,15 +130,9 @@ def test_workers_of_the_local_backend_import_neither_ray_nor_optuna() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_workers_write_their_tracebacks_to_the_run_folder(tiny: Path) -> None:
-    engine = engine_of(tiny, "resources.backend=local", "trials=1", "halving=null")
-    backends.run(engine, Breaks)
-    assert "in advance" in (run_folder(tiny) / "workers.log").read_text()
-
-
 def test_the_local_backend_refuses_what_only_a_cluster_has(tiny: Path) -> None:
-    found = command("run_search.py", tiny, "resources.backend=local", "resources.address=auto")
-    assert found.returncode == 2
+    found = searched(tiny, "resources.backend=local", "resources.address=auto")
+    assert found.exit_code == 2
     assert "resources.address needs resources.backend=ray" in found.stderr
 
 

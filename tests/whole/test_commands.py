@@ -1,4 +1,4 @@
-"""The commands as a user runs them: real processes, real Ray, small studies."""
+"""The commands as a user runs them, on small studies: in this process, where another one would show nothing more."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from record.run import open_run
 from search.measuring.locks import held
 from tests.conftest import ROOT
-from tests.driving import analysis, command, engine_of, run_folder, work_off
+from tests.driving import analysis, command, engine_of, run_folder, searched, work_off
 
 
 def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
@@ -28,8 +28,8 @@ def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
     assert run.environments[0]["packages"]["torch"]
     assert run.reference == {"accuracy": 10.0, "throughput": 0.0}
 
-    second = command("run_search.py", tiny, "trials=6", "halving=null")
-    assert second.returncode == 0, second.stderr
+    second = searched(tiny, "trials=6", "halving=null")
+    assert second.exit_code == 0, second.stderr
     more = open_run(str(run_folder(tiny)))
     pd.testing.assert_frame_equal(more.trials.loc[done.index, done.columns], done)
     assert (more.trials["outcome"] == "complete").sum() == 6
@@ -38,8 +38,8 @@ def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
     listed = command("analyze.py", "front", run_folder(tiny), "--format", "json")
     best = json.loads(listed.stdout)
     assert [r["accuracy"] for r in best] == sorted((r["accuracy"] for r in best), reverse=True)
-    report = command("analyze.py", "report", run_folder(tiny))
-    assert report.returncode == 0, report.stderr
+    report = analysis("report", run_folder(tiny))
+    assert report.exit_code == 0, report.stderr
     html = (run_folder(tiny) / "report.html").read_text()
     assert 1e6 < len(html) < 6e6
     assert "<script src=" not in html
@@ -49,14 +49,14 @@ def test_a_search_runs_reports_and_continues(tiny: Path) -> None:
 def test_two_processes_do_not_share_a_run(tiny: Path) -> None:
     run_folder(tiny).mkdir(parents=True)
     with held(run_folder(tiny) / "lock"):
-        second = command("run_search.py", tiny)
-    assert second.returncode == 2
+        second = searched(tiny)
+    assert second.exit_code == 2
     assert "being run by another process" in second.stderr
 
 
 def test_a_dry_run_costs_candidates_and_writes_nothing(tiny: Path) -> None:
-    done = command("run_search.py", tiny, "--dry-run")
-    assert done.returncode == 0, done.stderr
+    done = searched(tiny, "--dry-run")
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.count("conv 3") + done.stdout.count("RepMLP") >= 20
     assert not run_folder(tiny).exists()
 
@@ -75,8 +75,8 @@ def test_a_dry_run_costs_candidates_and_writes_nothing(tiny: Path) -> None:
     ],
 )
 def test_bad_input_ends_with_one_clear_error(tiny: Path, arguments: list[str], message: str) -> None:
-    done = command("run_search.py", tiny, *arguments)
-    assert done.returncode == 2
+    done = searched(tiny, *arguments)
+    assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error:") == 1
@@ -87,15 +87,15 @@ def test_a_run_of_another_study_is_refused_and_left_alone(tiny: Path) -> None:
     folder = run_folder(tiny)
     work_off(engine_of(tiny, "trials=1", "training.epochs=1"))
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
-    done = command("run_search.py", tiny, "trials=1", "training.epochs=2")
-    assert done.returncode == 2
+    done = searched(tiny, "trials=1", "training.epochs=2")
+    assert done.exit_code == 2
     assert "belongs to another study: training.epochs is 1 there and 2 here" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != "lock"} == before
 
 
 def test_the_papers_table_matches_cell_by_cell() -> None:
-    done = command("analyze.py", "paper", "--table", 1, "--format", "json")
-    assert done.returncode == 0, done.stderr
+    done = analysis("paper", "--table", 1, "--format", "json")
+    assert done.exit_code == 0, done.stderr
     rows = json.loads(done.stdout)
     assert len(rows) == 7
     assert all(r["match"] for r in rows)

@@ -12,7 +12,7 @@ import pytest
 
 from record.run import open_run
 from tests.conftest import ROOT
-from tests.driving import command, run_folder
+from tests.driving import run_folder, searched
 
 
 def start(tiny: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -52,8 +52,8 @@ def test_nothing_finished_is_lost_when_a_search_is_stopped(tiny: Path, how: sign
     before = open_run(str(run_folder(tiny))).trials
     finished = before[before["outcome"] == "complete"]
     budget = int(before["outcome"].isin(["complete", "running"]).sum()) + 1
-    again = command("run_search.py", tiny, *LONG, f"trials={budget}")
-    assert again.returncode == 0, again.stderr
+    again = searched(tiny, *LONG, f"trials={budget}")
+    assert again.exit_code == 0, again.stderr
     after = open_run(str(run_folder(tiny))).trials
     pd.testing.assert_frame_equal(after.loc[finished.index, finished.columns], finished)
     assert (after["outcome"] != "running").all()

@@ -1,8 +1,6 @@
 """Figure 5: one FC3 kernel before and after the merge."""
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +8,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
 
-from analyze import app
 from repmlp import RepMLP, RepMLPBlock
 from results.kernel import default_block, draw, fc3_blocks, pictures
 from tests.blocks import lived_in
-from tests.conftest import ROOT
-from tests.driving import engine_of, work_off
+from tests.driving import analysis, engine_of, work_off
 
 
 def plain_block(kernels: tuple[int, ...]) -> RepMLP:
@@ -134,20 +129,15 @@ def run(tiny: Path) -> Path:
     return tiny.parent / "runs" / "tiny"
 
 
-def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(ROOT / "analyze.py"), "kernel", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120)
-
-
 def test_the_command_draws_a_trained_kernel(run: Path) -> None:
-    result = analyze(run)
-    assert result.returncode == 0, result.stderr
+    result = analysis("kernel", run)
+    assert result.exit_code == 0, result.stderr
     files = list(run.glob("kernel-*.png"))
     assert len(files) == 1
     with Image.open(files[0]) as image:
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
     svg = run / "k.svg"
-    assert analyze(run, "--point", "0,1", "--out", svg).returncode == 0
+    assert analysis("kernel", run, "--point", "0,1", "--out", svg).exit_code == 0
     assert "<svg" in svg.read_text()
 
 
@@ -159,6 +149,6 @@ def test_the_command_says_what_is_wrong(run: Path) -> None:
         (("--point", "a"), "--point a must be ROW,COLUMN"),
         (("--out", "x.gif"), "must end in .png, .svg or .pdf"),
     ):
-        result = CliRunner().invoke(app, ["kernel", str(run), *map(str, arguments)])
+        result = analysis("kernel", run, *arguments)
         assert result.exit_code == 2
         assert message in result.stderr

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -97,13 +98,17 @@ def test_a_new_study_records_what_auto_became_and_gives_it_to_its_trials(tiny: P
 
 def test_a_precision_that_is_slow_where_a_study_goes_on_is_kept_with_a_sentence(tiny: Path) -> None:
     work_off(engine_of(tiny, "trials=1", "training.precision=bfloat16"))
-    for dry in ([], ["--dry-run"]):
-        line = [sys.executable, "run_search.py", str(tiny), "trials=1", "training.precision=auto", *dry]
-        run = subprocess.run(line, env=os.environ | WITHOUT_BFLOAT16, cwd=ROOT, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        assert "Training in bfloat16 on the CPU." in run.stderr
-        assert "This processor emulates bfloat16, which is slow" in run.stderr
-        assert "takes float32 here" in run.stderr
+    lines = [[str(tiny), "trials=1", "training.precision=auto", *dry] for dry in ([], ["--dry-run"])]
+    code = f"""
+import json
+from tests.driving import searched
+print(json.dumps([(run.exit_code, run.stderr) for run in (searched(*line) for line in {lines})]))
+"""
+    for exit_code, errors in json.loads(in_python(code, **WITHOUT_BFLOAT16)):
+        assert exit_code == 0, errors
+        assert "Training in bfloat16 on the CPU." in errors
+        assert "This processor emulates bfloat16, which is slow" in errors
+        assert "takes float32 here" in errors
 
 
 @pytest.mark.parametrize(("bf16", "right"), [("true", "bfloat16"), ("false", "float32")])
