@@ -1,8 +1,9 @@
 # `make search` and `make test` do everything, set-up included; what is up to date is not done again.
 PYTHON ?= python3
 BIN := .venv/bin
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: install search quick test bench clean
+.PHONY: install search lint quick test bench clean
 
 install: .venv/installed
 
@@ -16,15 +17,16 @@ search: install
 	$(BIN)/python run_search.py studies/default.yaml
 	$(BIN)/python analyze.py report runs/default
 
-quick: install
-	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/unit
-
-test: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10
+
+quick: lint
+	$(TEST) tests/unit
+
+test: lint
+	$(TEST) --durations=10
 
 bench: install
 	$(BIN)/python -m benchmarks.grouped_fc

@@ -132,9 +132,9 @@ def test_training_leaves_the_global_generator_alone() -> None:
 
 
 def test_training_learns() -> None:
-    config = replace(CONFIG, size=16, stages=(Stage(channels=16, block=RepMLPBlock(partition=8, kernels=(1, 3))),))
-    trainer = Trainer(config, Mnist5k(size=16), Recipe(epochs=5, batch=50, learning_rate=0.05), 0)
-    assert [trainer.train_epoch().accuracy for _ in range(5)][-1] > 80
+    config = replace(CONFIG, size=8, stages=(Stage(channels=16, block=RepMLPBlock(partition=4, kernels=(1, 3))),))
+    trainer = Trainer(config, Mnist5k(size=8), Recipe(epochs=5, batch=50, learning_rate=0.05), 0)
+    assert [trainer.train_epoch().accuracy for _ in range(5)][-1] > 50  # chance is 10
 
 
 def test_the_rate_warms_up_and_falls_to_zero_on_a_cosine() -> None:
