@@ -25,12 +25,13 @@ class Cityscapes(SegmentedSet):
 
 
 def list_cityscapes(root: Path, split: str = "train") -> list[Pair]:
-    """Return the finely labelled images of Cityscapes and their maps; its labelled "val" is our test."""
+    """Return the finely labelled images of Cityscapes and their maps, by name; its labelled "val" is our test."""
     try:
         found = datasets.Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
     except RuntimeError as error:
         raise DataError(f"Cityscapes is not in data.root={root} as torchvision lays it out ({error}).") from None
-    return [(Path(image), Path(maps[0])) for image, maps in zip(found.images, found.targets, strict=True)]
+    # torchvision gives them as the file system does, which may differ from copy to copy
+    return sorted((Path(image), Path(maps[0])) for image, maps in zip(found.images, found.targets, strict=True))
 
 
 def cityscapes_classes() -> tuple[list[str], list[int]]:

@@ -12,6 +12,7 @@ import analyze
 from repmlp.paper import TABLES
 from results import comparison
 from results.comparison import BASELINES, TITLES, compare, cut_as
+from search.measuring import costs
 from search.measuring.costs import network_costs, training_costs
 
 Counts = dict[str, dict[str, int]]
@@ -172,7 +173,7 @@ def test_measured_speeds_stand_beside_the_papers(tmp_path: Path, monkeypatch: py
 def paper(monkeypatch: pytest.MonkeyPatch, *arguments: str, counts: dict[int, Counts] | None = None) -> tuple[int, str]:
     """Run `analyze.py paper` on given counts; return its exit status and output."""
     given = {number: exact(number) for number in EXACT} | (counts or {})
-    monkeypatch.setattr(analyze, "counted", lambda number: given.get(number, {}))
+    monkeypatch.setattr(costs, "counted", lambda number, say: given.get(number, {}))
     done = CliRunner().invoke(analyze.app, ["paper", *arguments])
     return done.exit_code, done.stdout
 

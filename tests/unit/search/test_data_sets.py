@@ -70,11 +70,12 @@ BATCHES: list[tuple[str, Callable[[Path], Path] | None, dict[str, object], tuple
         "cityscapes",
         write_cityscapes,
         {"size": 16, "scale": (0.5, 2), "flip": True, "validation": 0.34, "workers": 0},
-        (906969289, [-0.9581, -0.6097, -0.5226, -0.871], 1918544425, [-0.7839, -0.7839, -0.7839, -0.7839]),
+        (1034161722, [-0.9581, -0.7839, -0.6968, -0.871], 1489813316, [-0.6097, -0.6097, -0.6097, -0.6097]),
     ),
 ]
 """Of an epoch and of the validation split: CRC of all targets, and a mean of each of the first four images that weighs
-pixels by where they are; as they were before data sets had modules of their own."""
+pixels by where they are; as they were before data sets had modules of their own, but for cityscapes, whose images came in
+the order of the file system."""
 FLAT = {
     "root": None,
     "download": False,
