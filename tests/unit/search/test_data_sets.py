@@ -74,8 +74,8 @@ BATCHES: list[tuple[str, Callable[[Path], Path] | None, dict[str, object], tuple
     ),
 ]
 """Of an epoch and of the validation split: CRC of all targets, and a mean of each of the first four images that weighs
-pixels by where they are; as they were before data sets had modules of their own, but for cityscapes, whose images came in
-the order of the file system."""
+pixels by where they are; as they were before data sets had modules of their own, but for cityscapes, whose images came
+in the order of the file system."""
 FLAT = {
     "root": None,
     "download": False,
