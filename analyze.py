@@ -1,53 +1,33 @@
 """Read what came out of a study, and set our counts beside the paper's."""
 
-import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from yaml import YAMLError
 
+from deploy.formats import FormatError, names
 from record.quantities import limits
 from record.run import Run, RunError, open_run
-from record.study import Comparison
+from record.study import Comparison, StudyError
 from results.choice import Rule
 from results.table import Format, write, write_all, write_with_notes
+from search.data import DataError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(stderr=True)
 RunName = Annotated[str, typer.Argument(help="Run folder, such as runs/default, or STORAGE_URL#NAME.", metavar="RUN")]
+TrialNumber = Annotated[int | None, typer.Option("--trial", help="The most accurate one in validation otherwise.")]
 Style = Annotated[Format, typer.Option("--format", help="How the table is written.")]
-
-
-def limited(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each quantity that can be limited, such as --max-params, and --limit for others."""
-
-    @functools.wraps(command)
-    def with_limits(*arguments: Any, limit: list[str] | None = None, **options: Any) -> None:
-        given = {key: options.pop(key) for key in limits()}
-        for pair in limit or []:
-            key, _, value = pair.partition("=")
-            try:
-                given[key] = float(value)
-            except ValueError:
-                fail(f"--limit {pair} must be KEY=VALUE, such as max_bytes=100000.")
-        command(*arguments, **options, **{key: value for key, value in given.items() if value is not None})
-
-    options: dict[str, Any] = {key: Annotated[float | None, typer.Option(help=q.help)] for key, q in limits().items()}
-    options["limit"] = Annotated[
-        list[str] | None, typer.Option(help="Limit on a quantity of your own, such as max_bytes=100000.")
-    ]
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    added = [
-        inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=t) for k, t in options.items()
-    ]
-    with_limits.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-    with_limits.__annotations__ = {**command.__annotations__, **options}
-    return with_limits
 
 
 @app.command()
@@ -67,13 +47,10 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file that works offline: the front with limits and picks, curves, importance, every candidate."""
-    from results.report.page import report as written
-
     result = started(run)
-    try:
-        path = written(result, out)
-    except OSError as error:
-        fail(f"the report cannot be written: {error}.")
+    path = out or result.folder / "report.html"
+    with told(path):
+        result.report(path)
     console.print(f"Written: {path}")
 
 
@@ -86,16 +63,10 @@ def figure(
     ] = None,
 ) -> None:
     """Draw the front for a paper: one column wide, readable in grey, its text as text."""
-    from results.figures import front_figure, save
-
     result = started(run)
     path = out or result.folder / "front.pdf"
-    try:
-        save(front_figure(result), path)
-    except ValueError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{path} cannot be written: {error}.")
+    with told(path):
+        result.figure(path)
     console.print(f"Written: {path}")
 
 
@@ -113,22 +84,18 @@ def ablation(
     (PED-ANOVA), accuracy by where RepMLP goes, and with --rows and --columns two parameters against each other.
     """
     from results.ablation import ablation_table, readable_table, title
-    from results.agreement import agreement, beside_paper, paper_rows
-    from results.parameters.questions import questions
+    from results.paper.agreement import agreement, beside_paper, paper_rows
     from results.provenance import made_on
+    from results.questions import questions
 
     result = started(run)
     if not isinstance(result.study, Comparison):
-        try:
+        with told():
             print(write_all(questions(result, rows, columns), style))
-        except RunError as error:
-            fail(str(error))
         return
-    try:
+    with told():
         table = ablation_table(result)
         printed = paper_rows(result) if paper else None
-    except RunError as error:
-        fail(str(error))
     notes = []
     if printed is not None:
         table = beside_paper(table, printed)
@@ -137,6 +104,16 @@ def ablation(
         print(write(table, style))
         return
     print(write_with_notes(readable_table(table), style, title(result, table), [*notes, made_on(result)]))
+
+
+def limited(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `**limits` an option for each quantity that can be limited."""
+    signature = inspect.signature(command)
+    *own, _ = signature.parameters.values()
+    kinds = {key: Annotated[float | None, typer.Option(help=quantity.help)] for key, quantity in limits().items()}
+    options = [Parameter(key, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for key, kind in kinds.items()]
+    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return command
 
 
 @app.command()
@@ -149,6 +126,10 @@ def pick(
     trial: Annotated[
         int | None, typer.Option("--trial", help="Take this trial instead of what the rule gives.")
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", help="One on any objective, such as max_bytes=1e6; repeatable.", metavar="KEY=VALUE"),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Argument(
@@ -157,42 +138,46 @@ def pick(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the study that is written.")] = 3,
     out: Annotated[Path | None, typer.Option("--out", help="Study to write; RUN/pick.yaml otherwise.")] = None,
-    **limits: float,
+    **given: float | None,
 ) -> None:
     """Pick the network to deploy, say why, measure it again, and write the study that trains it fully.
 
     Trials within the noise of each other are shown as ties, with their differences.
     """
-    from deploy.decision import decide, readable_rivals
-    from deploy.picking import measured_again, write_study
-    from record.study import StudyError
+    from deploy.picking import readable_rivals
 
     result = checked(run)
     path = out or result.folder / "pick.yaml"
-    try:
-        found = decide(result, limits, rule, trial)
-        write_study(found.values(seeds), changes or [], path, found.why)
-    except (RunError, StudyError, ValueError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{path} cannot be written: {error}.")
-    print(found.why)
-    print(write(readable_rivals(found.rivals), Format.table))
-    if pending := int(result.trials["outcome"].isin(["running", "paused", "confirming"]).sum()):
+    with told(path):
+        kept = {key: value for key, value in given.items() if value is not None} | dict(map(number_of, limit or []))
+        chosen = result.pick(rule, trial, **kept)
+        chosen.write(chosen.study(seeds, **cast(Any, OmegaConf.to_object(OmegaConf.from_dotlist(changes or [])))), path)
+    print(chosen.why)
+    print(write(readable_rivals(chosen.rivals), Format.table))
+    if pending := int(result.trials["outcome"].isin(["running", "paused"]).sum()):
         others = "1 trial" if pending == 1 else f"{pending} trials"
         console.print(f"{run} is not finished: {others} may still change this.", soft_wrap=True)
     with console.status("") as status:
-        again = measured_again(result, found.trial, limits, status.update)
+        again = chosen.measured_again(status.update)
     print(again)
     console.print(f"Written: {path}. Next: python run_search.py {path}", soft_wrap=True)
+
+
+def number_of(limit: str) -> tuple[str, float]:
+    """Return key and number of a limit, or end with what is wrong with it."""
+    key, _, value = limit.partition("=")
+    try:
+        if key.startswith(("min_", "max_")):
+            return key, float(value)
+    except ValueError:
+        pass
+    fail(f"--limit {limit} must be a key, min_ or max_ and a name, and a number, such as max_params=1e6.")
 
 
 @app.command()
 def kernel(
     run: RunName,
-    trial: Annotated[
-        int | None, typer.Option("--trial", help="Number of the trial; the most accurate one otherwise.")
-    ] = None,
+    trial: TrialNumber = None,
     block: Annotated[
         str | None, typer.Option("--block", help="Name of the RepMLP; the first with a Local Perceptron otherwise.")
     ] = None,
@@ -204,15 +189,14 @@ def kernel(
     ] = None,
 ) -> None:
     """Draw an FC3 kernel before and after the convolutions are merged into it, as the paper's Figure 5."""
-    from deploy.trained import most_accurate, trained
+    from results.choice import best_trial
     from results.kernel import default_block, draw, fc3_blocks
+    from results.weights import trained
 
     result = checked(run)
-    try:
-        number = most_accurate(result) if trial is None else trial
+    with told():
+        number = best_trial(result) if trial is None else trial
         blocks = fc3_blocks(trained(result, number))
-    except RunError as error:
-        fail(str(error))
     if not blocks:
         fail(f"the network of trial {number} has no RepMLP with an FC3 kernel.")
     name = block or default_block(blocks)
@@ -229,21 +213,17 @@ def kernel(
     path = out or result.folder / f"kernel-{number}.png"
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         fail(f"--out {path} must end in .png, .svg or .pdf.")
-    try:
+    with told(path):
         figure.savefig(path, dpi=150)
-    except OSError as error:
-        fail(f"{path} cannot be written: {error}.")
     console.print(f"Written: {path}")
 
 
 @app.command()
 def export(
     run: RunName,
-    trial: Annotated[
-        int | None, typer.Option("--trial", help="Number of the trial; otherwise the most accurate one in validation.")
-    ] = None,
+    trial: TrialNumber = None,
     formats: Annotated[
-        str, typer.Option("--format", help="List of safetensors, onnx, pt2 and aoti (needs a C++ compiler).")
+        str, typer.Option("--format", help=f"List of {', '.join(names())}, or my_package.module:Name of your own.")
     ] = "safetensors,onnx,pt2",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write; RUN/export, or RUN/export-N, otherwise.")
@@ -253,28 +233,17 @@ def export(
 
     A file that does not agree with the trained network fails the export, and nothing is kept.
     """
-    from deploy.exporting import MismatchError, export_trial
-    from deploy.formats import FormatError, chosen
-    from deploy.trained import most_accurate, trained
-    from search.data import DataError
+    from deploy.exporting import MismatchError
+    from results.choice import best_trial
 
     result = started(run)
+    folder = out or result.folder / ("export" if trial is None else f"export-{trial}")
     try:
-        number = most_accurate(result) if trial is None else trial
-        if number in result.trials.index and result.trials.loc[number, "outcome"] != "complete":
-            row = result.trials.loc[number]
-            why = f": {row['reason']}" if row["reason"] else ""
-            raise RunError(f"trial {number} is {row['outcome']}{why}; export a complete one.")
-        model = trained(result, number)
-        folder = out or result.folder / ("export" if trial is None else f"export-{trial}")
-        with console.status("") as status:
-            table = export_trial(result, number, model, chosen(formats), folder, status.update)
-    except (RunError, FormatError, DataError) as error:
-        fail(str(error))
+        with told("the export"), console.status("") as status:
+            number = best_trial(result) if trial is None else trial
+            table = result.export(folder, formats.split(","), number, say=status.update)
     except MismatchError as error:
         fail(f"nothing was exported: {error}", code=1)
-    except OSError as error:
-        fail(f"the export cannot be written: {error}.")
     print(write(table, Format.table, f"Trial {number} of {result.name}, exported"))
     console.print(f"Written: {folder}. How to load each file is in {folder / 'README.md'}.", soft_wrap=True)
 
@@ -287,13 +256,13 @@ def paper(
     style: Style = Format.table,
 ) -> None:
     """Print our parameters, multiply-accumulates and measured speeds beside the paper's, cell by cell."""
-    from results.comparison import TITLES, compare, write_table, write_tables
-    from search.measuring.costs import counted
+    from results.paper.comparison import TITLES, compare, write_table, write_tables
+    from search.measuring.costs import paper_costs
 
     numbers = list(TITLES) if table is None else [table]
     try:
         with console.status("") as status:
-            frames = {number: compare(number, counted(number, status.update)) for number in numbers}
+            frames = {number: compare(number, paper_costs(number, status.update)) for number in numbers}
     except ValueError as error:
         fail(str(error))
     print(write_tables(frames, style) if table is None else write_table(table, frames[table], style))
@@ -301,12 +270,21 @@ def paper(
         raise typer.Exit(1)
 
 
+@contextmanager
+def told(path: Path | str = "") -> Iterator[None]:
+    """End with one clear error at what cannot be read or asked, or if `path` cannot be written."""
+    try:
+        yield
+    except (RunError, StudyError, DataError, FormatError, OmegaConfBaseException, YAMLError) as error:
+        fail(" ".join(str(error).split()))
+    except OSError as error:
+        fail(f"{path} cannot be written: {error}.")
+
+
 def checked(run: str) -> Run:
     """Read a run, or end with what is wrong with it."""
-    try:
+    with told():
         return open_run(run)
-    except RunError as error:
-        fail(str(error))
 
 
 def started(run: str) -> Run:

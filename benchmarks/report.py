@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from results.report.page import write_report
+from results.report import report
 from tests.made_runs import mixed_run
 
 DRAWN = "performance.getEntriesByName('front drawn')"
@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         path = Path(folder) / "report.html"
         start = time.perf_counter()
-        write_report(run, path, "runs/made", Path("runs/made"))
+        report(run, path)
         written = time.perf_counter() - start
         loads = []
         for _ in range(given.loads):

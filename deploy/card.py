@@ -2,18 +2,19 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any, cast
 
 import jinja2
 import pandas as pd
 
-from deploy.formats import formats
+from deploy.formats import FileFormat
 from deploy.verify import Verified
 from record.run import Run
 from record.study import plain
 from repmlp import config_from_dict
 from results.statistics import accuracy_interval
+from search.environment import version
 
 PACKAGES = ("repmlp-search", "torch", "onnx", "onnxruntime", "safetensors")
 Speeds = Mapping[int, Mapping[str, tuple[float, float, float]]]
@@ -23,6 +24,7 @@ Speeds = Mapping[int, Mapping[str, tuple[float, float, float]]]
 def card(
     run: Run,
     number: int,
+    formats: Mapping[str, FileFormat],
     preprocessing: Mapping[str, Any],
     found: Mapping[str, Verified],
     speeds: Speeds,
@@ -31,28 +33,24 @@ def card(
 ) -> str:
     """Return the card of an exported trial as Markdown.
 
-    Args:
-        run: where it is from.
-        number: of the trial.
-        preprocessing: `shape`, `mean`, `std` and the names of the `classes`, if they have any.
-        found: see `deploy.export0.proved`.
-        speeds: of the trained, the converted and each exported network.
-        hardware: that they were measured on.
-        threads: CPU threads.
+    `preprocessing` has `task`, `shape`, `mean`, `std` and the names of the `classes`, if they have any; `found` is that
+    of `deploy.exporting.proved`; `speeds` were measured on `hardware` with so many CPU threads.
     """
     trial = {str(name): value for name, value in run.trials.loc[number].items()}
     shape = ", ".join(map(str, preprocessing["shape"]))
     template = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True).from_string(
         resources.files("deploy").joinpath("card.md").read_text()
     )
+    titles = {name: formats[name].file if name in formats else name for name in found}
     training, data = run.study.training, plain(run.study)["data"]["name"]
+    runtimes = {name: formats[name].runtime if name in formats else "torch" for name in found}
     return template.render(
         name=run.name,
         trial=number,
         network=config_from_dict(cast(Any, trial["config"])).describe(),
         shape=preprocessing["shape"],
-        mean=rounded(preprocessing["mean"]),
-        std=rounded(preprocessing["std"]),
+        mean=preprocessing["mean"],
+        std=preprocessing["std"],
         output=described(preprocessing),
         params=trial["params"],
         macs=trial["macs"],
@@ -62,27 +60,16 @@ def card(
         trained=f"{training.epochs} epochs on {data} in {training.precision}, seed {trial['seed']}, "
         "converted for scoring",
         trained_accuracy=f"{found['trained'].accuracy:.2f}",
-        agreement=[[title(name), *errors(verified)] for name, verified in found.items() if name != "trained"],
+        agreement=[[titles[name], *errors(verified)] for name, verified in found.items() if name != "trained"],
         batches=list(speeds),
         speeds=[
-            [title(name), runtime(name), *(speed(of[name]) for of in speeds.values())]
-            for name in next(iter(speeds.values()))
+            [titles[name], runtime, *(speed(of[name]) for of in speeds.values())] for name, runtime in runtimes.items()
         ],
         hardware=hardware,
         threads=threads,
-        loading=[(f.title, f.loading.format(shape=shape)) for n, f in formats().items() if n in found],
-        versions=", ".join([f"Python {platform.python_version()}", *versions()]),
+        loading=[(kind.title, kind.loading.format(shape=shape)) for kind in formats.values()],
+        versions=[f"Python {platform.python_version()}", *(f"{n} {v}" for n in PACKAGES if (v := version(n)))],
     )
-
-
-def title(name: str) -> str:
-    """Return what a network is called in the card."""
-    return formats()[name].file if name in formats() else name
-
-
-def runtime(name: str) -> str:
-    """Return what runs a network."""
-    return formats()[name].runtime if name in formats() else "torch"
 
 
 def errors(verified: Verified) -> list[str]:
@@ -114,18 +101,3 @@ def described(preprocessing: Mapping[str, Any]) -> str:
         "recognition": "embeddings `(N, D)`, which are compared by cosine",
     }[preprocessing["task"]]
     return f"{kind}, of {', '.join(names)}" if names else kind
-
-
-def rounded(values: Sequence[float]) -> list[float]:
-    return [round(v, 3) for v in values]
-
-
-def versions() -> list[str]:
-    """Return the installed packages that count."""
-    found = []
-    for name in PACKAGES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return found

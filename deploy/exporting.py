@@ -10,33 +10,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from deploy.card import Speeds, card
-from deploy.formats import FormatError, chosen
-from deploy.formats import formats as kinds
-from deploy.trained import most_accurate, trained
-from deploy.verify import Agreement, Meter, Network, Verified, first_off, verify
-from record.run import Run
+from deploy.formats import FileFormat, FormatError, chosen, names
+from deploy.verify import Agreement, Network, Verified, first_off, verify
+from record.run import Run, RunError
 from repmlp import config_from_dict, convert
 from repmlp.networks import NetworkConfig
 from repmlp.saved import CONFIG, save
+from results import weights
+from results.choice import best_trial
+from search.candidate import TOLERANCE
 from search.data import load
 from search.environment import processor
 from search.measuring.costs import input_shape
 from search.measuring.runtimes import side_by_side
+from search.training.tasks import Meter
 from search.training.trainer import make_task
 
-CONVERSION = 1e-5
-"""Largest difference of the converted network's outputs, relative to the largest output, in float32."""
-
 PERCENTILES = ("p10", "median", "p90")
-FILES = {CONFIG, "export.json", "README.md", *(kind.file for kind in kinds().values())}
-"""All that an export may hold."""
+Formats = Mapping[str, FileFormat]
+"""By name."""
 
 
 class MismatchError(ValueError):
@@ -50,36 +49,30 @@ def export(
     trial: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """Export a trained network of a run, the most accurate one if none is named; see `export_trial`."""
-    number = most_accurate(run) if trial is None else trial
-    return export_trial(run, number, trained(run, number), chosen(",".join(formats)), Path(folder), say)
-
-
-def export_trial(
-    run: Run,
-    number: int,
-    trained: nn.Module,
-    formats: Sequence[str],
-    folder: Path,
-    say: Callable[[str], None] = lambda _: None,
-) -> pd.DataFrame:
-    """Export a trial into a folder, whole or not at all; return a row a network, see `table`.
+    """Export a trained network, whole or not at all, proved on the study's validation images, and timed.
 
     Args:
         run: where the trial is.
-        number: of the trial.
-        trained: its network as trained, in eval mode.
-        formats: names of `deploy.formats`.
         folder: to write; an earlier export there is replaced.
+        formats: names of `deploy/formats/`, or paths of one's own.
+        trial: its number; without one it is that of `results.choice.best_trial`.
         say: told what goes on.
 
+    Returns:
+        A row a network, see `table`.
+
     Raises:
-        MismatchError: if a file does not compute what the trained network does.
+        RunError: if the trial is not complete, or has no weights that can be read.
         FormatError: if a format cannot be written here, or the folder holds something else.
         DataError: if the validation images are missing.
+        MismatchError: if a file does not compute what the trained network does.
     """
-    study = run.study
-    config = config_from_dict(cast(Any, run.trials.loc[number, "config"]))
+    number = best_trial(run) if trial is None else trial
+    if number in run.trials.index and (row := run.trials.loc[number])["outcome"] != "complete":
+        why = f"{': ' if row['reason'] else ''}{row['reason']}"
+        raise RunError(f"trial {number} is {row['outcome']}{why}; export a complete one.")
+    trained, kinds, study = weights.trained(run, number), chosen(formats), run.study
+    config = config_from_dict(run.trials["config"][number])
     threads, shape = study.measure.threads, input_shape(config)
     torch.set_num_threads(threads)
     say("Reading the validation images")
@@ -89,19 +82,19 @@ def export_trial(
     task = make_task(study.data.task, source, config.classes, study.training)
     images, _ = next(iter(source.held_out()))
     converted = convert(trained)
-    with whole_folder(folder) as part:
-        say(f"Writing {', '.join(formats)}")
-        files = written(part, formats, config, converted, images[:2], about, threads)
-        any_batch(files, converted, images[:3])
-        seen = 0
+    seen = 0
 
-        def advance(count: int) -> None:
-            nonlocal seen
-            seen += count
-            say(f"Comparing on validation images: {seen:,}")
+    def advance(count: int) -> None:
+        nonlocal seen
+        seen += count
+        say(f"Comparing on validation images: {seen:,}")
 
+    with whole_folder(Path(folder), kinds) as part:
+        say(f"Writing {', '.join(kinds)}")
+        files = written(part, kinds, config, converted, images[:2], about, threads)
+        any_batch(kinds, files, converted, images[:3])
         classes = study.data.task != "recognition"
-        found = proved(trained, converted, files, source.held_out, task.meter, classes, advance)
+        found = proved(kinds, trained, converted, files, source.held_out, task.meter, classes, advance)
         say("Timing each runtime")
         networks: dict[str, Network] = {"trained": trained, "converted": converted, **files}
         with quiet():
@@ -109,23 +102,24 @@ def export_trial(
                 batch: side_by_side(networks, torch.randn(batch, *shape), study.measure.seconds, threads)
                 for batch in sorted({1, study.measure.batch})
             }
-        kept = record(found, speeds, part)
+        kept = record(kinds, found, speeds, part)
         (part / "export.json").write_text(json.dumps(kept, indent=1) + "\n")
-        (part / "README.md").write_text(card(run, number, about, found, speeds, processor(), threads))
+        (part / "README.md").write_text(card(run, number, kinds, about, found, speeds, processor(), threads))
     return table(kept)
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, formats: Formats) -> Iterator[Path]:
     """Give a folder that takes the place of `folder` at the end, or is gone if anything fails.
 
     Raises:
         FormatError: if `folder` holds anything but an earlier export, or is the working directory.
     """
+    kinds = {**chosen(names()), **formats}
+    known = {CONFIG, "export.json", "README.md", *(kind.file for kind in kinds.values())}
     folder = folder.resolve()
     if Path.cwd().is_relative_to(folder):
         raise FormatError(f"{folder} is where you are, and is not replaced; name a new folder with --out.")
-    known = FILES | {kind.file for kind in kinds().values()}
     part, old = (folder.with_name(f"{folder.name}.{end}") for end in ("part", "old"))
     for place in (folder, part, old):
         others = [path.name for path in place.iterdir() if path.name not in known] if place.exists() else []
@@ -151,28 +145,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def written(
     folder: Path,
-    formats: Sequence[str],
+    formats: Formats,
     config: NetworkConfig,
     converted: nn.Module,
     example: Tensor,
     preprocessing: Mapping[str, Any],
     threads: int,
 ) -> dict[str, Network]:
-    """Write the files into a folder and return each as its runtime runs it.
+    """Write the files of a converted network into a folder, and return each as its runtime runs it.
 
-    Args:
-        folder: an existing one.
-        formats: names of `deploy.formats`.
-        config: of the network.
-        converted: its converted form.
-        example: an input of at least two images.
-        preprocessing: see `repmlp.saved.save`.
-        threads: CPU threads of a runtime that has its own.
+    `example` is an input of at least two images; for `preprocessing` see `repmlp.saved.save`.
     """
     save(folder, config, converted, preprocessing)
     networks = {}
-    for name in formats:
-        kind = kinds()[name]
+    for name, kind in formats.items():
         with quiet():
             kind.write(converted, example, folder / kind.file)
             networks[name] = kind.open(folder / kind.file, threads)
@@ -180,6 +166,7 @@ def written(
 
 
 def proved(
+    formats: Formats,
     trained: nn.Module,
     converted: nn.Module,
     files: Mapping[str, Network],
@@ -196,25 +183,25 @@ def proved(
     """
     found = verify({"trained": trained, "converted": converted, **files}, batches(), meter, classes, advance)
     error = found["converted"].trained.max_error
-    if not error <= CONVERSION:
+    if not error <= TOLERANCE:
         worst, _ = next(islice(batches(), found["converted"].trained.worst, None))
-        layer, of_layer = first_off(trained, converted, worst, CONVERSION)
+        layer, of_layer = first_off(trained, converted, worst, TOLERANCE)
         raise MismatchError(
-            f"the converted network is off by {error:.1e} of the largest output, more than {CONVERSION:.0e}; the first "
+            f"the converted network is off by {error:.1e} of the largest output, more than {TOLERANCE:.0e}; the first "
             f"layer that is off is {layer}, by {of_layer:.1e}."
         )
     for name in files:
-        allowed = kinds()[name].tolerance
+        kind = formats[name]
         error = max(found[name].trained.max_error, found[name].converted.max_error)
-        if not error <= allowed:
+        if not error <= kind.tolerance:
             raise MismatchError(
-                f"{kinds()[name].file} is off by {error:.1e} of the largest output, more than {allowed:.0e}, though "
+                f"{kind.file} is off by {error:.1e} of the largest output, more than {kind.tolerance:.0e}, though "
                 "the conversion is right; leave this format out, and report it."
             )
     return found
 
 
-def any_batch(files: Mapping[str, Network], converted: nn.Module, images: Tensor) -> None:
+def any_batch(formats: Formats, files: Mapping[str, Network], converted: nn.Module, images: Tensor) -> None:
     """Check that each file takes one image, and as many as are given.
 
     Raises:
@@ -226,18 +213,18 @@ def any_batch(files: Mapping[str, Network], converted: nn.Module, images: Tensor
             for name, network in files.items():
                 beside = Agreement()
                 beside.add(network(images[:count]), expected, None)
-                if not beside.max_error <= kinds()[name].tolerance:
+                if not beside.max_error <= formats[name].tolerance:
                     raise MismatchError(
-                        f"{kinds()[name].file} is off by {beside.max_error:.1e} for {count} images at once."
+                        f"{formats[name].file} is off by {beside.max_error:.1e} for {count} images at once."
                     )
 
 
-def record(found: Mapping[str, Verified], speeds: Speeds, folder: Path) -> dict[str, Any]:
+def record(formats: Formats, found: Mapping[str, Verified], speeds: Speeds, folder: Path) -> dict[str, Any]:
     """Return what came out as plain values: size, errors, accuracy and throughput of each network."""
     return {
         name: {
-            "file": kinds()[name].file if name in kinds() else None,
-            "bytes": (folder / kinds()[name].file).stat().st_size if name in kinds() else None,
+            "file": formats[name].file if name in formats else None,
+            "bytes": (folder / formats[name].file).stat().st_size if name in formats else None,
             "max_error": verified.trained.max_error,
             "mean_error": verified.trained.mean_error,
             "max_error_to_converted": verified.converted.max_error,

@@ -2,27 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-IGNORED = 255
-"""Target of pixels that do not count."""
+from search.data.segments import IGNORED
+from search.training.tasks import Meter
+from search.training.trainer import relative
+
 Network = Callable[[Tensor], Tensor]
 """From images `(N, C, H, W)` to outputs."""
-
-
-class Meter(Protocol):
-    """Scores outputs against targets."""
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch."""
-
-    def compute(self) -> dict[str, float]:
-        """Return the scores, `accuracy` among them."""
 
 
 @dataclass
@@ -57,18 +49,12 @@ class Agreement:
     @property
     def max_error(self) -> float:
         """Largest difference, relative to the largest output."""
-        return self.relative(self.difference)
+        return relative(self.difference, self.largest)
 
     @property
     def mean_error(self) -> float:
         """Mean difference, relative to the largest output."""
-        return self.relative(self.total / self.count)
-
-    def relative(self, difference: float) -> float:
-        """Return a difference as a share of the largest output, which is zero where a network is dead."""
-        if self.largest:
-            return difference / self.largest
-        return 0.0 if difference == 0 else float("inf")
+        return relative(self.total / self.count, self.largest)
 
     @property
     def top1(self) -> float | None:
@@ -139,7 +125,7 @@ def first_off(trained: nn.Module, converted: nn.Module, images: Tensor, toleranc
         if isinstance(kept[following], _BatchNorm) and isinstance(folded[following], nn.Identity):
             continue  # the BN behind it is in its weights
         error = max(
-            float((a - b).abs().max()) / max(float(a.abs().max()), 1e-30)
+            relative(float((a - b).abs().max()), float(a.abs().max()))
             for a, b in zip(before[name], after.get(name, before[name]), strict=True)
         )
         if not error <= tolerance:

@@ -108,20 +108,20 @@ class Run:
         called("results.figures:write", self, Path(path))
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one HTML file that works offline; in the run folder by default."""
-        return called("results.report.page:report", self, path)
+        """Write the report, one HTML file that works offline; in the run folder by default. See `results.report`."""
+        return called("results.report:report", self, path)
 
-    def pick(self, rule: str = "max-accuracy", **limits: float) -> Any:
+    def pick(self, rule: str = "max-accuracy", trial: int | None = None, **limits: float) -> Any:
         """Choose the network to deploy among the trials that keep some limits, see `deploy.pick`."""
-        return called("deploy:pick", self, rule, **limits)
+        return called("deploy:pick", self, rule, trial, **limits)
 
     def load(self, trial: int | None = None, *, best: bool = False) -> Any:
         """Return the trained network of a trial, or of the best one, converted, see `deploy.load`."""
         return called("deploy:load", self, trial, best=best)
 
-    def export(self, folder: str | Path, formats: Sequence[str] = ("safetensors", "onnx", "pt2")) -> pd.DataFrame:
-        """Export the best trained network, verified, see `deploy.export`."""
-        return called("deploy:export", self, Path(folder), formats)
+    def export(self, folder: str | Path, *given: Any, **options: Any) -> pd.DataFrame:
+        """Export the trained network of a trial, or of the best one, in some formats, verified, see `deploy.export`."""
+        return called("deploy:export", self, folder, *given, **options)
 
 
 def open_run(run: str | Path) -> Run:

@@ -117,6 +117,11 @@ class Study(BaseModel):
         return tuple(quantity(str(name)) for name in self.objectives)
 
     @property
+    def own(self) -> list[Quantity]:
+        """The objectives that a user brings."""
+        return [q for q in self.quantities if q.name not in QUANTITIES]
+
+    @property
     def maximised(self) -> list[bool]:
         """Whether more is better, an entry an objective."""
         return [q.maximised for q in self.quantities]

@@ -8,26 +8,6 @@ from record.run import Run, RunError
 from record.study import Comparison
 from results.statistics import LEAST, Difference, difference, holm
 
-COLUMNS = (
-    "variant",
-    "n",
-    "accuracy",
-    "sd",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "p_ranks",
-    "validation",
-    "params",
-    "macs",
-    "training_macs",
-    "throughput",
-    "ratio",
-    "note",
-)
-
 
 def ablation_table(run: Run) -> pd.DataFrame:
     """Return a row for each network that a study lists, the base first.
@@ -59,7 +39,12 @@ def ablation_table(run: Run) -> pd.DataFrame:
                 "n": len(known),
                 "accuracy": known[column].mean(),
                 "sd": known[column].std() if len(known) > 1 else None,
-                **({} if found is None else effects(found)),
+                "difference": found and found.mean,
+                "low": found and found.low,
+                "high": found and found.high,
+                "p": found and found.p,
+                "p_holm": None,
+                "p_ranks": found and found.p_ranks,
                 "validation": known["accuracy"].mean(),
                 "params": group["training_params" if before else "params"].iloc[0],
                 "macs": training if before else group["macs"].iloc[0],
@@ -69,7 +54,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
                 "note": note(group, found),
             }
         )
-    frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    frame = pd.DataFrame(rows)
     frame["p_holm"] = holm([None if pd.isna(p) else float(p) for p in frame["p"]])
     return frame.astype(dict.fromkeys(("n", "params", "macs", "training_macs"), "Int64")).astype(
         dict.fromkeys(("sd", "difference", "low", "high", "p", "p_holm", "p_ranks", "ratio"), "float64")
@@ -107,17 +92,6 @@ def compared(pair: pd.DataFrame) -> Difference | None:
     """Compare the first column with the second over the seeds that have both."""
     both = pair.dropna()
     return difference(both.iloc[:, 0], both.iloc[:, 1]) if len(both) else None
-
-
-def effects(found: Difference) -> dict[str, float | None]:
-    """Return a difference as columns."""
-    return {
-        "difference": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "p": found.p,
-        "p_ranks": found.p_ranks,
-    }
 
 
 def note(group: pd.DataFrame, found: Difference | None) -> str:

@@ -1,4 +1,4 @@
-"""The network to deploy: the trials that keep some limits, and one of them by a rule."""
+"""The choice of a trial: those that keep some limits, and the best of them by a rule."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -6,7 +6,7 @@ from enum import StrEnum
 import moocore
 import pandas as pd
 
-from record.quantities import limits as known_limits
+from record.run import Run, RunError
 
 
 class Rule(StrEnum):
@@ -34,15 +34,10 @@ def keeps(trials: pd.DataFrame, limits: Mapping[str, float]) -> "pd.Series[bool]
     Args:
         trials: with the columns of `record.run.trials_frame`.
         limits: key, such as max_params, to the last value that keeps it.
-
-    Raises:
-        ValueError: if there is no such limit.
     """
     kept = pd.Series(True, index=trials.index)
     for name, limit in limits.items():
         bound, _, column = name.partition("_")
-        if bound not in ("max", "min") or column not in trials:
-            raise ValueError(f"limit {name} is not there; use {', '.join(known_limits())}.")
         values = trials[column].astype(float)
         kept &= values <= limit if bound == "max" else values >= limit
     return kept
@@ -72,6 +67,17 @@ def choose(trials: pd.DataFrame, rule: Rule, objectives: Sequence[str], maximise
         best = moocore.is_nondominated(known[objectives].to_numpy(float), maximise=list(maximise), keep_weakly=True)
         known = known[best].assign(total=totals(known.loc[best, objectives], maximise))
     return int(known.sort_values(list(ORDER[rule]), ascending=list(ORDER[rule].values()), kind="stable").index[0])
+
+
+def best_trial(run: Run) -> int:
+    """Return the trial that is meant where none is named: of all complete ones the best by `Rule.max_accuracy`.
+
+    Raises:
+        RunError: if no trial is complete.
+    """
+    if "complete" not in set(run.trials["outcome"]):
+        raise RunError(f"{run.source} has no complete trial yet.")
+    return choose(run.trials, Rule.max_accuracy, run.objectives, run.maximise)
 
 
 def totals(front: pd.DataFrame, maximise: Sequence[bool]) -> "pd.Series[float]":

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pandas as pd
 
-from record.run import Run
+from record.run import Run, RunError
 from results.front import front
-from results.palette import STATES
-from results.points import UNDER_WAY, points, quantities
+from results.points import STATES, UNDER_WAY, points, quantities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,23 +31,18 @@ STYLE = {
 ENDINGS = (".pdf", ".svg", ".png")
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure whole or not at all.
+def write(run: Run, path: Path) -> None:
+    """Write the figure of a front, see `front_figure`, whole or not at all.
 
     Raises:
-        ValueError: if the ending of `path` is not one of `ENDINGS`.
+        RunError: if the ending of `path` is not one of `ENDINGS`.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"--out {path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
-    part = path.with_suffix(".part")
+        raise RunError(f"--out {path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+    figure, part = front_figure(run), path.with_suffix(".part")
     with mpl.rc_context(STYLE):
         figure.savefig(part, format=path.suffix[1:].lower(), dpi=300)
     part.replace(path)
-
-
-def write(run: Run, path: Path) -> None:
-    """Draw the front of a run into a file, see `front_figure` and `save`."""
-    save(front_figure(run), path)
 
 
 def front_figure(run: Run) -> "Figure":
@@ -57,14 +51,14 @@ def front_figure(run: Run) -> "Figure":
     Bars are the 95 % intervals of accuracies that were judged on a known number of images.
 
     Raises:
-        ValueError: if no trial can be drawn.
+        RunError: if no trial can be drawn.
     """
     from matplotlib.figure import Figure
 
     other = next(o for o in run.objectives if o != "accuracy")
     shown, known = points(run), quantities(run)
     if other not in known or shown[other].isna().all():
-        raise ValueError(f"no trial of {run.name} has an accuracy and {other} yet.")
+        raise RunError(f"no trial of {run.name} has an accuracy and {other} yet.")
     shown[other] = shown[other].astype(float) / known[other].divisor
     best = shown.loc[front(run).index].sort_values(other)
     rest = shown.drop(best.index)

@@ -1,4 +1,4 @@
-"""What figures show of a run: which quantities are known, the trials, and how sure an accuracy is."""
+"""What figures show of a run, in which colours: which quantities are known, the trials, and how sure an accuracy is."""
 
 from dataclasses import replace
 
@@ -7,6 +7,15 @@ import pandas as pd
 from record.quantities import QUANTITIES, Quantity
 from record.run import Run
 from results.statistics import accuracy_interval
+
+# Colours that colour-blind readers tell apart (Okabe and Ito), and what each stands for.
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
+"""For values that are no numbers; without the yellow, which is too faint on white."""
+STATES = {"front": "#d55e00", "complete": "#0072b2", "under way": "#009e73", "stopped": "#999999", "failed": "#cc79a7"}
+ABSENT = "#999999"
+"""Of a trial that was not asked."""
+EXCLUDED = "#dddddd"
+"""Of a trial that exceeds a limit."""
 
 UNDER_WAY = ("running", "paused", "confirming")
 

@@ -1,24 +1,21 @@
-"""The tables that are shown: of the front and of all trials."""
+"""The table of the front."""
 
 import pandas as pd
 
+from record.quantities import QUANTITIES
 from record.run import Run
 from repmlp import config_from_dict
 from results.front import front
 
 
 def front_table(run: Run) -> pd.DataFrame:
-    """Return the front: trial, accuracy (%), throughput (img/s, and times the baseline's), params, FLOPs, network."""
-    return table(front(run))
+    """Return the front: trial, accuracy (%), throughput (img/s, and times the baseline's), counts, network.
 
-
-def table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that are shown of some trials; FLOPs are the paper's, multiply-accumulates.
-
-    A spread above the study's limit is marked with "!", and with "h" a network whose operators the host of a GPU
-    launches more slowly than they run, so that its speed holds for replays of a CUDA graph alone.
+    The counts are params, FLOPs, which are the paper's, multiply-accumulates, and the quantities of a user's own. A
+    spread above the study's limit is marked with "!", and with "h" a network whose operators the host of a GPU launches
+    more slowly than they run, so that its speed holds for replays of a CUDA graph alone.
     """
-    rows = trials.reset_index()
+    rows = front(run).reset_index()
     unsteady, host = rows["steady"].eq(False).fillna(False), rows["host_bound"].fillna(False)
     spreads = zip(rows["throughput_p10"], rows["throughput_p90"], unsteady, host, strict=True)
     return pd.DataFrame(
@@ -29,7 +26,7 @@ def table(trials: pd.DataFrame) -> pd.DataFrame:
             "p10-p90": [spread(low, high) + "!" * bool(u) + "h" * bool(h) for low, high, u, h in spreads],
             "x base": rows["relative"].round(2),
             "params": rows["params"].astype("Int64"),
-            "FLOPs (M)": rows["macs"] / 1e6,
+            **{q.axis: rows[q.name] / q.divisor for q in (QUANTITIES["macs"], *run.study.own)},
             "network": [config_from_dict(c).describe() if isinstance(c, dict) else "" for c in rows["config"]],
         }
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from record.quantities import QUANTITIES, Quantity
+from record.quantities import Quantity
 from record.study import Study
 from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
@@ -91,5 +91,5 @@ class SpaceNetworks:
 
 def networks_of(study: Study, image: Image) -> SpaceNetworks:
     """Return the networks that a study may choose from, for its data's images."""
-    own = tuple(q for q in study.quantities if q.when == "counted" and q.name not in QUANTITIES)
+    own = tuple(q for q in study.own if q.when == "counted")
     return SpaceNetworks(study.space, image, own)

@@ -1,72 +1,61 @@
-"""Formats that a converted network is exported to: a file a format, found by its name, each run by its own runtime."""
+"""Files that a converted network is exported to: a module a format, found by name; each has a runtime of its own.
 
-import functools
-from importlib.util import find_spec
+The format `onnx` is the class in `deploy/formats/onnx.py` whose `name` that is. A format of one's own is
+`my_package.module:Name`, a class derived from `FileFormat`.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
+from record.plugins import in_package, located, names_in
 
-from deploy.verify import Network
-from record.plugins import in_package, names_in
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from deploy.verify import Network
 
 
 class FormatError(ValueError):
     """A format that is not known, or cannot be written here."""
 
 
-class Format(Protocol):
-    """One kind of file, made without arguments."""
+class FileFormat:
+    """One kind of file."""
 
-    name: str
-    """As users give it: that of its module here."""
-    file: str
-    tolerance: float
+    name: ClassVar[str]
+    """As users give it."""
+    file: ClassVar[str]
+    runtime: ClassVar[str]
+    """What runs it."""
+    tolerance: ClassVar[float] = 1e-4
     """Largest difference of outputs, relative to the largest output."""
-    runtime: str
-    title: str
-    """What it takes to load it, and how, in Python: `loading`, with {shape} for `C, H, W`."""
-    loading: str
+    title: ClassVar[str]
+    """What its users need, as a heading."""
+    loading: ClassVar[str]
+    """Python that loads it from FOLDER and runs it, with zeros of `{shape}`, as a template of `str.format`."""
 
-    def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        """Write a converted network, given an example input, to a file."""
+    def write(self, model: "nn.Module", example: "Tensor", path: Path) -> None:
+        """Write a converted network, given an input of two images; FormatError says why it cannot be written here."""
 
-    def open(self, path: Path, threads: int) -> Network:
-        """Open the file in its runtime, with so many CPU threads."""
-
-
-@functools.cache
-def formats() -> dict[str, Format]:
-    """Return all formats by name; the weights and the configuration, safetensors, are always there and come first."""
-    names = sorted(names_in(__name__), key=lambda name: (name != "safetensors", name))
-    return {name: in_package(__name__, name, "format")() for name in names}
+    def open(self, path: Path, threads: int) -> "Network":
+        """Return the file's network in its runtime on the CPU, with so many threads."""
+        raise NotImplementedError
 
 
-def chosen(names: str) -> list[str]:
-    """Return the formats of a list such as `safetensors,onnx`, the weights first.
+def names() -> list[str]:
+    """Return the names of the formats in this package."""
+    return names_in(__name__)
+
+
+def chosen(given: Sequence[str]) -> dict[str, FileFormat]:
+    """Return formats by name, the weights first, which are always there.
 
     Raises:
-        FormatError: naming one that is not known.
+        FormatError: naming those that are known, if one is not.
     """
-    given = [name.strip() for name in names.split(",") if name.strip()]
-    if not given or not set(given) <= set(formats()):
-        raise FormatError(
-            f"--format {names} is not a list of {', '.join(formats())}; for example safetensors,onnx,pt2."
-        )
-    return list(dict.fromkeys(["safetensors", *given]))
-
-
-def exported(model: nn.Module, example: Tensor) -> Any:
-    """Return the program of a network, for batches of any size."""
-    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-
-
-def needs(name: str, *packages: str) -> None:
-    """Raise FormatError unless the packages that a format needs can be imported."""
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise FormatError(
-            f"{name} needs the package {missing[0]}; pip install 'repmlp-search[export]', or leave {name} out of "
-            "--format."
-        )
+    try:
+        kinds = [located(n) if ":" in n else in_package(__name__, n.strip(), "format") for n in ("safetensors", *given)]
+    except ValueError as error:
+        raise FormatError(f"{','.join(given)} is not a list such as safetensors,onnx,pt2: {error}.") from None
+    return {kind.name: kind() for kind in kinds}

@@ -1,4 +1,4 @@
-"""A network compiled ahead of time (AOTInductor), for the machine that it was written on."""
+"""Networks compiled ahead of time by AOTInductor."""
 
 import logging
 import shutil
@@ -7,19 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import FormatError, exported
+from deploy.formats import FileFormat, FormatError
+from deploy.formats.pt2 import exported
 from deploy.verify import Network
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no CUDA is no news here
 
 
-class Aoti:
-    """A package of compiled code."""
+class Aoti(FileFormat):
+    """Needs a C++ compiler to be written."""
 
-    name = "aoti"
-    file = "model.aoti.pt2"
-    tolerance = 1e-4
-    runtime = "AOTInductor"
+    name, file, runtime = "aoti", "model.aoti.pt2", "AOTInductor"
     title = "PyTorch, compiled ahead of time"
     loading = (
         "import torch\n\nmodel = torch._inductor.aoti_load_package(FOLDER + '/model.aoti.pt2')\n"
@@ -27,11 +25,9 @@ class Aoti:
     )
 
     def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        """Compile it, which needs a C++ compiler."""
         if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
             raise FormatError("aoti needs a C++ compiler, and none is on the PATH; leave it out or install g++.")
         torch._inductor.aoti_compile_and_package(exported(model, example), package_path=str(path))
 
     def open(self, path: Path, threads: int) -> Network:
-        """Return the compiled network."""
         return torch._inductor.aoti_load_package(str(path))

@@ -1,21 +1,19 @@
-"""An ONNX file, which ONNX Runtime loads."""
+"""ONNX files, run by onnxruntime."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import needs
+from deploy.formats import FileFormat, FormatError
 from deploy.verify import Network
 
 
-class Onnx:
-    """A graph with the input `images` and the output `outputs`."""
+class Onnx(FileFormat):
+    """With the input `images` and the output `outputs`, for batches of any size."""
 
-    name = "onnx"
-    file = "model.onnx"
-    tolerance = 1e-4
-    runtime = "onnxruntime"
+    name, file, runtime = "onnx", "model.onnx", "onnxruntime"
     title = "ONNX Runtime"
     loading = (
         "import numpy as np\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession(FOLDER + '/model.onnx')\n"
@@ -23,8 +21,12 @@ class Onnx:
     )
 
     def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        """Write the graph."""
-        needs("onnx", "onnx", "onnxscript")
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+        if missing:
+            raise FormatError(
+                f"onnx needs the package {missing[0]}; pip install 'repmlp-search[export]', or leave onnx out of "
+                "--format."
+            )
         torch.onnx.export(
             model,
             (example,),
@@ -38,8 +40,6 @@ class Onnx:
         )
 
     def open(self, path: Path, threads: int) -> Network:
-        """Return a session on the CPU."""
-        needs("onnx", "onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

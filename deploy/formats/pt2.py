@@ -1,21 +1,19 @@
-"""An archive of torch.export, which PyTorch alone loads."""
+"""Archives of torch.export."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import exported
+from deploy.formats import FileFormat
 from deploy.verify import Network
 
 
-class Pt2:
-    """A program of torch.export."""
+class Pt2(FileFormat):
+    """The program of a network, for batches of any size."""
 
-    name = "pt2"
-    file = "model.pt2"
-    tolerance = 1e-4
-    runtime = "torch.export"
+    name, file, runtime = "pt2", "model.pt2", "torch.export"
     title = "PyTorch alone"
     loading = (
         "import torch\n\nmodel = torch.export.load(FOLDER + '/model.pt2').module()\n"
@@ -23,9 +21,12 @@ class Pt2:
     )
 
     def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        """Write the program."""
         torch.export.save(exported(model, example), path)
 
     def open(self, path: Path, threads: int) -> Network:
-        """Return the program."""
         return torch.export.load(path).module()
+
+
+def exported(model: nn.Module, example: Tensor) -> Any:
+    """Return the program of a network."""
+    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))

@@ -15,9 +15,8 @@ from record.quantities import Quantity, limits
 from record.run import Run
 from repmlp import config_from_dict
 from results.choice import ORDER
-from results.palette import ABSENT, EXCLUDED, OKABE_ITO, STATES
-from results.parameters.asked import NOT_ASKED, asked
-from results.points import points, quantities
+from results.parameters import NOT_ASKED, asked
+from results.points import ABSENT, EXCLUDED, OKABE_ITO, STATES, points, quantities
 
 COLUMNS = ("outcome", "reason", "steady", "host_bound", "throughput_p10", "throughput_p90", "epochs")
 """Of the frame of trials, in the page beside the quantities."""
@@ -65,7 +64,7 @@ def embedded(run: Run) -> dict[str, Any]:
 
 def shown_as(quantity: Quantity) -> dict[str, Any]:
     """Return what the page needs to show a quantity: title with unit, and the divisor of values for that unit."""
-    return {"name": quantity.title, "unit": quantity.unit, "title": quantity.axis, "divisor": quantity.divisor}
+    return {"title": quantity.axis, "divisor": quantity.divisor}
 
 
 def plain(values: pd.Series) -> list[Any]:

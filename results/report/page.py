@@ -21,38 +21,31 @@ from results.report.sections import html_table, sections
 from results.views import front_table
 
 
-def write_report(run: Run, path: Path, source: str, folder: Path) -> None:
-    """Write the report of a run whole or not at all; about 5 MB, the plotting library inside.
+def report(run: Run, path: str | Path | None = None) -> Path:
+    """Write the report of a run, whole or not at all, and return its path; about 5 MB, the plotting library inside.
 
     Args:
         run: with at least one trial.
-        path: of the HTML file.
-        source: the run as it is given to the commands.
-        folder: of the run; its trained networks are in `weights`.
+        path: of the HTML file; report.html in the run folder otherwise.
     """
-    html = page(run, source, folder)
+    path = Path(path or run.folder / "report.html")
+    html = page(run)
     part = path.with_suffix(".part")
     part.write_text(html)
     part.replace(path)
+    return path
 
 
-def report(run: Run, path: str | Path | None = None) -> Path:
-    """Write the report of a run, in its folder by default, and return where it is."""
-    written = Path(path) if path else run.folder / "report.html"
-    write_report(run, written, run.source, run.folder)
-    return written
-
-
-def page(run: Run, source: str, folder: Path) -> str:
+def page(run: Run) -> str:
     """Return the report as HTML."""
     files = resources.files("results.report")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files.joinpath("report.html").read_text()
     )
-    below = list(sections(run, folder / "weights"))
+    below = sections(run)
     data = embedded(run) | {
-        "source": shlex.quote(source),
-        "pick": shlex.quote(str(folder / "pick.yaml")),
+        "source": shlex.quote(run.source),
+        "pick": shlex.quote(str(run.folder / "pick.yaml")),
         "sections": [section.figure for section in below],
     }
     return template.render(
@@ -67,14 +60,14 @@ def page(run: Run, source: str, folder: Path) -> str:
         front_table="" if complete(run).empty else html_table(front_table(run)),
         sections=below,
         study=json.dumps(plain(run.study), indent=2),
-        commands=commands(run, source),
+        commands=commands(run),
         # Browsers read a page of ASCII alone about a tenth faster.
         plotly=Markup(get_plotlyjs().encode("ascii", "backslashreplace").decode()),
         code=Markup(files.joinpath("pick.js").read_text() + files.joinpath("report.js").read_text()),
     )
 
 
-def commands(run: Run, source: str) -> str:
+def commands(run: Run) -> str:
     """Return the commands that repeat a run and its report."""
     lines: list[Any] = []
     for environment in run.environments:
@@ -84,4 +77,4 @@ def commands(run: Run, source: str) -> str:
                 f"git checkout {commit.rstrip('+')}" + "  # and changes that were not committed" * ("+" in commit)
             )
         lines.append(environment["command"])
-    return "\n".join([*dict.fromkeys(lines), f"python analyze.py report {shlex.quote(source)}"])
+    return "\n".join([*dict.fromkeys(lines), f"python analyze.py report {shlex.quote(run.source)}"])

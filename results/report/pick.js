@@ -1,5 +1,5 @@
 "use strict";
-// The limits, the front and the rules of results/pick.py, on the same numbers: the trials as the page holds them.
+// The limits, the front and the rules of results/choice.py, on the same numbers: the trials as the page holds them.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { objectives, maximise, rules, bounds } = data;

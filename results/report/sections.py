@@ -2,26 +2,28 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from record.run import Run
+from record.run import Run, RunError
 from record.study import Comparison
+from repmlp import RepMLP
 from results.ablation import ablation_table, readable_table, title
 from results.choice import Rule, choose
 from results.front import complete, hypervolume_over_time
-from results.palette import OKABE_ITO, STATES
-from results.parameters.asked import NOT_ASKED, asked
-from results.parameters.importance import LEAST, importance
-from results.parameters.pivots import holders, pivot, placement
+from results.importance import LEAST, importance
+from results.kernel import default_block, draw, fc3_blocks
+from results.parameters import NOT_ASKED, asked
+from results.pivots import holders, pivot, placement
+from results.points import OKABE_ITO, STATES
 from results.provenance import made_on
 from results.table import readable
+from results.weights import trained
 
 MOST = 12
 """Parameters whose importance is drawn."""
@@ -40,53 +42,24 @@ class Section:
     html: str = ""
 
 
-def sections(run: Run, weights: Path) -> Iterator[Section]:
-    """Yield the sections that a run has something for; `weights` is the folder of its trained networks."""
-    done = complete(run)
-    if done.empty:
-        return
-    if isinstance(run.study, Comparison):
-        table = ablation_table(run)
-        yield Section(
-            title="Ablation", note=f"{title(run, table)}. {made_on(run)}", html=html_table(readable_table(table))
-        )
-        yield from pictures(run, weights)
-        return
-    if run.reference:
-        yield hypervolume_section(run)
-    shares = importance(run)
-    yield importance_section(run, shares)
-    given = asked(run).loc[done.index]
-    everywhere = [name for name in shares["parameter"] if NOT_ASKED not in set(given[name])]
-    if len(everywhere) > 1:
-        yield pivot_section(run, *everywhere[:2])
-    yield Section(
-        title="Where RepMLP goes",
-        note="Complete trials by the stages that hold a RepMLP, as in the paper's Table 3; accuracy in percent.",
-        html=html_table(placement(run)),
-    )
-    yield from pictures(run, weights)
+def sections(run: Run) -> list[Section]:
+    """Return the sections that a run has something for."""
+    if complete(run).empty:
+        return []
+    return [section for part in (COMPARED if isinstance(run.study, Comparison) else SEARCHED) for section in part(run)]
 
 
-def pictures(run: Run, weights: Path) -> Iterator[Section]:
-    """Yield the picture of the most accurate network with RepMLP, if it has an FC3 and its weights can be read."""
-    done = complete(run)
-    holding = done[done["config"].map(holders) != "none"]
-    if holding.empty:
-        return
-    number = choose(holding, Rule.max_accuracy, run.objectives, run.maximise)
-    path = weights / f"{number}.safetensors"
-    if path.is_file() and (picture := kernel_picture(done.loc[number, "config"], path)):
-        yield Section(
-            title=f"FC3 of trial {number}, the most accurate with RepMLP",
-            note="How strongly each input position acts on one output position, before and after the convolutions are "
-            "merged into FC3, as in the paper's Figure 5.",
-            html=picture,
-        )
+def variants(run: Run) -> Iterator[Section]:
+    """Set each variant beside the base."""
+    table = ablation_table(run)
+    note = f"{title(run, table)}. {made_on(run)}"
+    yield Section(title="Ablation", note=note, html=html_table(readable_table(table)))
 
 
-def hypervolume_section(run: Run) -> Section:
+def hypervolumes(run: Run) -> Iterator[Section]:
     """Plot the hypervolume of the front so far, a step at each complete trial."""
+    if not run.reference:
+        return
     curve = hypervolume_over_time(run)
     line = go.Scatter(
         x=curve["minutes"].tolist(),
@@ -96,12 +69,22 @@ def hypervolume_section(run: Run) -> Section:
         hovertemplate="%{x:.1f} min: %{y:,.6~g}<extra></extra>",
     )
     reference = ", ".join(f"{name} {value:g}" for name, value in run.reference.items())
-    return Section(
+    yield Section(
         title="Hypervolume over time",
         note=f"In the product of the objectives' units, against the reference point {reference}, which the study fixed "
         "at its start.",
         figure=figure([line], "minutes since the start", "hypervolume"),
     )
+
+
+def parameters(run: Run) -> Iterator[Section]:
+    """Say how much each parameter matters, and set the two that matter most for accuracy against each other."""
+    shares = importance(run)
+    yield importance_section(run, shares)
+    given = asked(run).loc[complete(run).index]
+    everywhere = [name for name in shares["parameter"] if NOT_ASKED not in set(given[name])]
+    if len(everywhere) > 1:
+        yield pivot_section(run, *everywhere[:2])
 
 
 def importance_section(run: Run, shares: pd.DataFrame) -> Section:
@@ -150,6 +133,40 @@ def pivot_section(run: Run, rows: str, columns: str) -> Section:
     )
 
 
+def placements(run: Run) -> Iterator[Section]:
+    """Say what accuracy RepMLP has where."""
+    yield Section(
+        title="Where RepMLP goes",
+        note="Complete trials by the stages that hold a RepMLP, as in the paper's Table 3; accuracy in percent.",
+        html=html_table(placement(run)),
+    )
+
+
+def kernels(run: Run) -> Iterator[Section]:
+    """Show the FC3 of the most accurate network with RepMLP, if it has one and its weights can be read."""
+    done = complete(run)
+    holding = done[done["config"].map(holders) != "none"]
+    if holding.empty:
+        return
+    number = choose(holding, Rule.max_accuracy, run.objectives, run.maximise)
+    try:
+        blocks = fc3_blocks(trained(run, number))
+    except RunError:  # a report does without the picture
+        return
+    if blocks:
+        yield Section(
+            title=f"FC3 of trial {number}, the most accurate with RepMLP",
+            note="How strongly each input position acts on one output position, before and after the convolutions are "
+            "merged into FC3, as in the paper's Figure 5.",
+            html=kernel_picture(blocks),
+        )
+
+
+SEARCHED = hypervolumes, parameters, placements, kernels
+COMPARED = variants, kernels
+"""What the reports of searches and of comparisons say, in order; each yields nothing where a run has nothing for it."""
+
+
 def figure(traces: list[Any], x: str, y: str) -> dict[str, Any]:
     """Return a figure of these traces as plain values, with titles on its axes."""
     layout: dict[str, Any] = {
@@ -160,22 +177,8 @@ def figure(traces: list[Any], x: str, y: str) -> dict[str, Any]:
     return {"data": [trace.to_plotly_json() for trace in traces], "layout": layout}
 
 
-def kernel_picture(config: Any, path: Path) -> str:
-    """Return the picture of Figure 5 for a trained network as an image element; nothing without an FC3 kernel."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from repmlp import build, config_from_dict
-    from results.kernel import default_block, draw, fc3_blocks
-
-    model = build(config_from_dict(config))
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError):  # damaged, or of another network: a report does without the picture
-        return ""
-    blocks = fc3_blocks(model.eval())
-    if not blocks:
-        return ""
+def kernel_picture(blocks: Mapping[str, RepMLP]) -> str:
+    """Return the picture of Figure 5 for the first of some blocks as an image element."""
     name = default_block(blocks)
     h, w = blocks[name].partition
     file = io.BytesIO()

@@ -102,6 +102,15 @@ def network_costs(config: NetworkConfig) -> dict[str, int]:
     return dict(deployed_costs(config.deployed()))
 
 
+def paper_costs(number: int, say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, int]]:
+    """Return the costs of the networks of a table of the paper, by row; none if there is no such table."""
+    found = {}
+    for row, config in TABLES.get(number, {}).items():
+        say(f"Table {number}: counting {row}")
+        found[row] = network_costs(config)
+    return found | ({"A) before conversion": training_costs(TABLES[1]["Pure MLP"])} if number == 1 else {})
+
+
 @functools.lru_cache(maxsize=4096)
 def deployed_costs(config: NetworkConfig) -> dict[str, int]:
     """Return the costs of all networks with the same `deployed()`, such as all kernel sets."""

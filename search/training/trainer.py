@@ -177,7 +177,7 @@ class Trainer:
         """Return a meter of a converted network's outputs, and how far these are from the trained one's.
 
         The distance is the largest difference on the validation split, relative to the largest output, in float32
-        without TF32; 0 if all outputs are 0.
+        without TF32.
         """
         meter = self.task.meter()
         with switches(tf32=False):
@@ -200,7 +200,7 @@ class Trainer:
                 meter.update(second, targets)
             difference = torch.maximum(difference, (first - second).abs().max())
             largest = torch.maximum(largest, first.abs().max())
-        return float(difference / largest) if largest else float(difference)
+        return relative(float(difference), float(largest))
 
     def outputs(
         self, batches: Iterator[Batch], *models: nn.Module, dtype: torch.dtype | None = None
@@ -261,6 +261,11 @@ class Objective(nn.Module):
         if not self.fc3_penalty:
             return loss, loss
         return loss, loss + self.fc3_penalty * distance_penalty(self.model)
+
+
+def relative(difference: float, largest: float) -> float:
+    """Return a difference as a share of the largest output, which is 0 where a network is dead."""
+    return difference / largest if largest else math.inf if difference else 0.0
 
 
 def make_task(name: TaskName, source: Source, outputs: int, recipe: Recipe) -> Task:

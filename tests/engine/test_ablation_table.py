@@ -11,7 +11,7 @@ from scipy import stats
 
 from record.run import RunError, open_run
 from results.ablation import ablation_table, readable_table, title
-from results.agreement import agreement, beside_paper, paper_rows
+from results.paper.agreement import agreement, beside_paper, paper_rows
 from tests.driving import analysis, engine_of, run_folder, work_off
 from tests.frames import run_of
 

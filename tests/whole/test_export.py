@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import repmlp
+from deploy import trained
 from deploy.exporting import MismatchError, any_batch, proved, whole_folder, written
 from deploy.formats import FormatError, chosen
 from deploy.verify import Agreement, first_off, verify
-from record.run import open_run
+from record.run import RunError, open_run
 from record.study import Study
-from repmlp import RepMLPBlock, config_from_dict, convert
+from repmlp import RepMLPBlock, convert
 from repmlp.config import ConvBlock
 from repmlp.networks import NetworkConfig
 from repmlp.networks.cifar import CifarNet, Stage
@@ -146,12 +147,33 @@ def test_the_snippets_of_readme_and_card_run_where_nothing_else_is_installed(
     code = f"import numpy as np\n{inputs}{code}\n{save}"
     done = alone(code, absent, FOLDER=folder, IMAGES=tmp_path / "images.npy", OUTPUTS=tmp_path / "outputs.npy")
     assert done.returncode == 0, done.stderr + code
-    trained = repmlp.build(config_from_dict(open_run(str(exported)).trials.loc[0, "config"]))  # type: ignore[arg-type]
-    trained.load_state_dict(load_file(exported / "weights" / "0.safetensors"))
-    expected = trained.eval()(images).detach().numpy()
+    expected = trained(open_run(exported), 0)(images).detach().numpy()
     outputs = np.load(tmp_path / "outputs.npy")
     assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
     assert (outputs.argmax(1) == expected.argmax(1)).all()
+
+
+def test_a_run_loads_its_best_network_converted(exported: Path) -> None:
+    run = open_run(exported)
+    images, _ = next(held_out(exported))
+    loaded, kept = run.load(), trained(run, 0)
+    assert sum(p.numel() for p in loaded.parameters()) == run.trials["params"][0]
+    expected = kept(images).detach()
+    torch.testing.assert_close(loaded(images).detach(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(run.load(best=True)(images), run.load(0)(images), rtol=0, atol=0)
+    with pytest.raises(RunError, match="give one of them"):
+        run.load(0, best=True)
+    with pytest.raises(RunError, match="trial 9 is not in this run"):
+        run.load(9)
+
+
+def test_a_format_of_ones_own_is_proved_and_told_as_any_other(exported: Path, tmp_path: Path) -> None:
+    table = open_run(exported).export(tmp_path / "out", ["tests.own_formats:Script"])
+    assert table["network"].tolist() == ["trained", "converted", "model.safetensors", "model.script"]
+    assert "TorchScript:" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(MismatchError, match=r"model\.script is off by"):
+        open_run(exported).export(tmp_path / "wrong", ["tests.own_formats:Doubled"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def trained_net(config: NetworkConfig) -> torch.nn.Module:
@@ -174,7 +196,7 @@ def test_a_wrong_conversion_names_its_first_wrong_layer(layer: str) -> None:
     wrong = {"stages.0.0.0": "stages.0.0.1"}.get(layer, layer)  # a convolution is compared behind its BN
     assert first_off(trained, converted, batches()[0][0], 1e-5)[0] == wrong
     with pytest.raises(MismatchError, match=rf"first layer that is off is {re.escape(wrong)}, by"):
-        proved(trained, converted, {}, batches, Classification().meter, True)
+        proved({}, trained, converted, {}, batches, Classification().meter, True)
 
 
 def test_the_layer_is_looked_for_where_the_outputs_differ_most() -> None:
@@ -184,7 +206,7 @@ def test_the_layer_is_looked_for_where_the_outputs_differ_most() -> None:
         converted.get_submodule("embed.0").weight *= 1.5  # which black images do not show
     black, white = (torch.zeros(2, 1, 16, 16), torch.zeros(2)), (torch.ones(2, 1, 16, 16), torch.zeros(2))
     with pytest.raises(MismatchError, match=r"first layer that is off is embed\.1, by"):
-        proved(trained, converted, {}, lambda: [black, white, black], Classification().meter, True)
+        proved({}, trained, converted, {}, lambda: [black, white, black], Classification().meter, True)
 
 
 def test_a_file_that_disagrees_is_named(tmp_path: Path) -> None:
@@ -192,9 +214,9 @@ def test_a_file_that_disagrees_is_named(tmp_path: Path) -> None:
     converted = convert(trained)
     other = {"onnx": lambda images: converted(images) * 1.001}
     with pytest.raises(MismatchError, match=r"model.onnx is off by 1.0e-03 .* though the conversion is right"):
-        proved(trained, converted, other, batches, Classification().meter, True)
+        proved(chosen(["onnx"]), trained, converted, other, batches, Classification().meter, True)
     with pytest.raises(MismatchError, match=r"model.onnx is off by 1.0e-03 for 1 images at once"):
-        any_batch(other, converted, batches()[0][0])
+        any_batch(chosen(["onnx"]), other, converted, batches()[0][0])
 
 
 def test_agreement_is_what_its_names_say() -> None:
@@ -262,15 +284,19 @@ def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: 
     config, shape = KINDS[kind]
     converted = convert(trained_net(config))
     images = torch.randn(5, *shape)
-    files = written(tmp_path, ["onnx", "pt2"], config.canonical(), converted, images[:2], ABOUT, 1)
-    any_batch(files, converted, images)
+    formats = chosen(["onnx", "pt2"])
+    files = written(tmp_path, formats, config.canonical(), converted, images[:2], ABOUT, 1)
+    any_batch(formats, files, converted, images)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--trial", 9], "is not in this run"),
-        (["--format", "tflite"], "is not a list of safetensors, aoti, onnx, pt2"),
+        (
+            ["--format", "tflite"],
+            "tflite is not a list such as safetensors,onnx,pt2: must be one of aoti, onnx, pt2, safetensors, or",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_said(exported: Path, arguments: list[object], message: str) -> None:
@@ -318,7 +344,7 @@ def files(folder: Path) -> dict[str, str]:
 
 def put(folder: Path, name: str, text: str, fails: bool = False) -> None:
     """Export one file, and fail behind it or not."""
-    with whole_folder(folder) as part:
+    with whole_folder(folder, {}) as part:
         (part / name).write_text(text)
         if fails:
             raise MismatchError
@@ -350,10 +376,10 @@ def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pyte
 
 
 def test_formats_are_given_as_a_list() -> None:
-    assert chosen("onnx, pt2") == ["safetensors", "onnx", "pt2"]
-    assert chosen("safetensors") == ["safetensors"]
-    with pytest.raises(FormatError, match="not a list"):
-        chosen("")
+    assert list(chosen(["onnx", " pt2"])) == ["safetensors", "onnx", "pt2"]
+    assert list(chosen(["safetensors"])) == ["safetensors"]
+    with pytest.raises(FormatError, match="is not a list such"):
+        chosen([""])
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from typer.testing import CliRunner
 
 import analyze
 from repmlp.paper import TABLES
-from results import comparison
-from results.comparison import BASELINES, TITLES, compare, cut_as
-from search.measuring import costs
+from results.paper import comparison
+from results.paper.comparison import BASELINES, TITLES, compare, cut_as
 from search.measuring.costs import network_costs, training_costs
 
 Counts = dict[str, dict[str, int]]
@@ -173,7 +172,7 @@ def test_measured_speeds_stand_beside_the_papers(tmp_path: Path, monkeypatch: py
 def paper(monkeypatch: pytest.MonkeyPatch, *arguments: str, counts: dict[int, Counts] | None = None) -> tuple[int, str]:
     """Run `analyze.py paper` on given counts; return its exit status and output."""
     given = {number: exact(number) for number in EXACT} | (counts or {})
-    monkeypatch.setattr(costs, "counted", lambda number, say: given.get(number, {}))
+    monkeypatch.setattr("search.measuring.costs.paper_costs", lambda number, say: given.get(number, {}))
     done = CliRunner().invoke(analyze.app, ["paper", *arguments])
     return done.exit_code, done.stdout
 

@@ -13,7 +13,7 @@ from record.run import Run
 from results.choice import Rule, choose, keeps
 from results.front import complete, front
 from results.points import QUANTITIES, points
-from results.report.page import write_report
+from results.report import report
 from tests.conftest import ROOT
 from tests.made_runs import made_run, mixed_run
 
@@ -35,7 +35,8 @@ class Reader:
     """A page with a report, what its console said, and what it wanted from a network."""
 
     def __init__(self, browser: Any, run: Run, path: Path) -> None:
-        write_report(run, path, "runs/made", Path("runs/made"))
+        run.source, run.folder = "runs/made", Path("runs/made")
+        report(run, path)
         self.run, self.errors, self.requests = run, [], []
         self.page = browser.new_page(viewport={"width": 1280, "height": 900})
         self.page.set_default_timeout(20_000)

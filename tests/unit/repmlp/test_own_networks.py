@@ -8,7 +8,7 @@ import torch
 
 from repmlp import build, config_from_dict, config_to_dict, convert, training_id
 from repmlp.networks.resnet import resnet
-from results.parameters.pivots import holders
+from results.pivots import holders
 from search.measuring.costs import network_costs
 from spaces.fixed import FixedSpace
 from tests.blocks import lived_in
@@ -25,7 +25,7 @@ def test_a_network_of_ones_own_survives_plain_values_under_where_its_class_is() 
     assert isinstance(config, Patches)
     assert config.channels == 6
     assert config_to_dict(config) == values
-    assert config_from_dict(values).describe() == "patches 6 4 g1 k1+3 global"
+    assert config.describe() == "patches 6 4 g1 k1+3 global"
     assert holders(values) == "the middle"
 
 

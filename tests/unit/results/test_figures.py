@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from results.figures import COLUMN, front_figure, save
+from results.figures import COLUMN, front_figure, write
 from results.front import front
 from results.points import points, quantities
 from results.statistics import accuracy_interval
@@ -59,9 +59,8 @@ def test_axes_have_names_and_units_and_the_front_is_marked(other: str) -> None:
 
 
 def test_text_stays_text_in_vector_files(tmp_path: Path) -> None:
-    figure = front_figure(RUN)
     for ending in ("pdf", "svg", "png"):
-        save(figure, tmp_path / f"front.{ending}")
+        write(RUN, tmp_path / f"front.{ending}")
     assert "throughput (img/s)</text>" in (tmp_path / "front.svg").read_text()
     assert b"/FontFile2" in (tmp_path / "front.pdf").read_bytes()  # TrueType
     with Image.open(tmp_path / "front.png") as image:
@@ -71,6 +70,6 @@ def test_text_stays_text_in_vector_files(tmp_path: Path) -> None:
 
 def test_another_ending_and_a_run_without_results_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"front\.gif must end in \.pdf, \.svg or \.png\."):
-        save(front_figure(RUN), tmp_path / "front.gif")
+        write(RUN, tmp_path / "front.gif")
     with pytest.raises(ValueError, match="no trial of made has an accuracy and throughput yet"):
         front_figure(made_run(["failed", "infeasible"]))

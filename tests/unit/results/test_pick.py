@@ -54,11 +54,6 @@ def test_an_unknown_value_keeps_no_limit_on_it() -> None:
     assert keeps(trials, {}).all()
 
 
-def test_an_unknown_limit_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^limit max_parms is not there; use min_accuracy, "):
-        keeps(TRIALS, {"max_parms": 1})
-
-
 def test_ties_of_accuracy_go_to_the_faster_then_to_the_smaller_then_to_the_first() -> None:
     rows = [("complete", 90.0, speed, 1.0, 1, params) for speed, params in [(None, 1), (5, 9), (7, 9), (7, 8), (7, 8)]]
     assert choose(table(*rows), Rule.max_accuracy, *BOTH) == 13

@@ -12,17 +12,16 @@ from analyze import app
 from repmlp import build, config_from_dict
 from results.choice import keeps
 from results.points import points
+from results.report import report
 from results.report.embedded import embedded, sliders
-from results.report.page import page, write_report
+from results.report.page import page
 from results.report.sections import sections
 from tests.driving import engine_of, run_folder
 from tests.made_runs import made_run, mixed_run
 
-NOWHERE = Path("nowhere")
-
 
 def test_nothing_of_the_data_can_end_its_script() -> None:
-    html = page(made_run(["complete", "failed"]), "runs/made", NOWHERE)
+    html = page(made_run(["complete", "failed"]))
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert data
     assert json.loads(data[1])["trials"]["reason"] == ["", "the loss is not finite </script>"]
@@ -30,11 +29,9 @@ def test_nothing_of_the_data_can_end_its_script() -> None:
 
 def test_the_report_says_in_which_precision_was_trained_and_how_long_it_waited() -> None:
     run = made_run(["complete"] * 3)
-    assert "hours in all, in float32.</p>" in page(run, "runs/made", NOWHERE)
+    assert "hours in all, in float32.</p>" in page(run)
     run.epochs["waited"] = 0.25 * run.epochs["seconds"]
-    assert "hours in all, in float32; 25.0% of them passed in waiting for measurements.</p>" in page(
-        run, "runs/made", NOWHERE
-    )
+    assert "hours in all, in float32; 25.0% of them passed in waiting for measurements.</p>" in page(run)
 
 
 def test_a_network_is_held_once_and_its_values_are_kept_exactly() -> None:
@@ -65,14 +62,16 @@ def test_what_does_not_differ_has_no_slider() -> None:
 
 def test_the_kernel_of_the_most_accurate_repmlp_is_drawn_from_its_weights(tmp_path: Path) -> None:
     run = made_run(["complete"] * 10)
-    titles = [section.title for section in sections(run, tmp_path)]
+    run.folder = tmp_path
+    titles = [section.title for section in sections(run)]
     assert titles[:2] == ["Hypervolume over time", "Importance of the parameters"]
     assert titles[-1] == "Where RepMLP goes"
     holding = run.trials[run.trials["config"].map(lambda c: any(s["block"]["kind"] == "repmlp" for s in c["stages"]))]
     best = holding["accuracy"].idxmax()
     model = build(config_from_dict(holding.loc[best, "config"]))
-    save_file(model.state_dict(), tmp_path / f"{best}.safetensors")
-    *_, kernel = sections(run, tmp_path)
+    (tmp_path / "weights").mkdir()
+    save_file(model.state_dict(), tmp_path / "weights" / f"{best}.safetensors")
+    *_, kernel = sections(run)
     assert kernel.title == f"FC3 of trial {best}, the most accurate with RepMLP"
     assert kernel.html.startswith("<img alt=")
     assert 5_000 < len(kernel.html) < 200_000
@@ -80,12 +79,12 @@ def test_the_kernel_of_the_most_accurate_repmlp_is_drawn_from_its_weights(tmp_pa
 
 def test_the_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(made_run(["complete"]), path, "runs/made", NOWHERE)
+    report(made_run(["complete"]), path)
     before = path.read_text()
     broken = made_run(["complete"])
     broken.environments[0] = {}
     with pytest.raises(KeyError):
-        write_report(broken, path, "runs/made", NOWHERE)
+        report(broken, path)
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
 

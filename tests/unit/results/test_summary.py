@@ -12,7 +12,7 @@ from repmlp.networks import NetworkConfig
 from repmlp.networks.mixer import MIXERS
 from repmlp.networks.repmlpnet import REPMLPNETS
 from repmlp.paper import TABLES
-from results.parameters.pivots import holders
+from results.pivots import holders
 from spaces.catalogue import SPACES
 from tests.unit.repmlp.test_networks import FAMILIES
 

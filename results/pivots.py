@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from record.run import Run
+from record.run import Run, RunError
+from repmlp import config_from_dict
 from results.front import complete
-from results.parameters.asked import NOT_ASKED, asked
+from results.parameters import NOT_ASKED, asked
 
 
 def pivot(run: Run, rows: str, columns: str, value: str = "accuracy") -> pd.DataFrame:
@@ -20,12 +21,12 @@ def pivot(run: Run, rows: str, columns: str, value: str = "accuracy") -> pd.Data
         value: column of the frame of trials.
 
     Raises:
-        ValueError: if the space has no such parameter.
+        RunError: if the space has no such parameter.
     """
     trials, given = complete(run).dropna(subset=value), asked(run)
     for name in (rows, columns):
         if name not in given:
-            raise ValueError(f"{name} is not a parameter of {run.name}; it has {', '.join(map(str, given))}.")
+            raise RunError(f"{name} is not a parameter of {run.name}; it has {', '.join(map(str, given))}.")
     keys = [given.loc[trials.index, name] for name in (rows, columns)]
     groups = trials[value].astype(float).groupby(keys)
     cells = groups.mean().map("{:.2f}".format) + " (" + groups.count().astype(str) + ")"
@@ -58,6 +59,4 @@ def placement(run: Run) -> pd.DataFrame:
 
 def holders(config: Mapping[str, Any]) -> str:
     """Say where a network, given as plain values, holds a RepMLP, such as `c3 + c4`."""
-    from repmlp import config_from_dict  # only here, so that tables without networks are written without torch
-
     return config_from_dict(config).placement()

@@ -9,7 +9,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 
 from record.run import Run
 from results.front import complete
-from results.parameters.asked import asked
+from results.parameters import asked
 
 LEAST = 8
 """Complete trials below which nothing is said."""

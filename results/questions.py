@@ -4,8 +4,8 @@ import pandas as pd
 
 from record.run import Run, RunError
 from results.front import complete
-from results.parameters.importance import LEAST, importance
-from results.parameters.pivots import pivot, placement
+from results.importance import LEAST, importance
+from results.pivots import pivot, placement
 
 MOST = 15
 """Parameters whose importance is listed."""
@@ -23,10 +23,7 @@ def questions(run: Run, rows: str | None = None, columns: str | None = None) -> 
     if done < LEAST:
         raise RunError(f"{run.name} has {done} complete trials; at least {LEAST} are needed to tell what matters.")
     if rows is not None and columns is not None:
-        try:
-            table = pivot(run, rows, columns)
-        except ValueError as error:
-            raise RunError(str(error)) from None
+        table = pivot(run, rows, columns)
         table.columns = [f"{columns} {value}" for value in table.columns]
         return {f"Mean accuracy in percent, and complete trials, of {run.name}": table.reset_index()}
     shares = importance(run).head(MOST)

@@ -1,1 +1,0 @@
-"""What the parameters of a space have to do with what came out."""
