@@ -63,8 +63,8 @@ def embedded(run: Run) -> dict[str, Any]:
 
 
 def shown_as(quantity: Quantity) -> dict[str, Any]:
-    """Return what the page needs to show a quantity: title with unit, and the divisor of values for that unit."""
-    return {"title": quantity.axis, "divisor": quantity.divisor}
+    """Return what the page needs to show a quantity: name, title with unit, unit and its divisor."""
+    return {"name": quantity.title, "title": quantity.axis, "unit": quantity.unit, "divisor": quantity.divisor}
 
 
 def plain(values: pd.Series) -> list[Any]:
