@@ -11,8 +11,8 @@ from record.run import Run
 from repmlp.networks import config_to_dict
 from repmlp.networks.pspnet import PSPNet
 from repmlp.networks.resnet import resnet
-from results.parameters import NOT_ASKED, asked
 from results.importance import importance
+from results.parameters import NOT_ASKED, asked
 from results.pivots import holders, pivot, placement
 from spaces.catalogue import SPACES
 from spaces.choices import Plainest
