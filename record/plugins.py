@@ -108,6 +108,15 @@ def path_of(family: str, kind: type) -> str:
     with contextlib.suppress(ValueError):
         if name and named(family, name) is kind:
             return name
+    return import_path(kind)
+
+
+def import_path(kind: type) -> str:
+    """Return the path of a class, `module:Name`.
+
+    Raises:
+        ValueError: if no other process could import it.
+    """
     path = f"{kind.__module__}:{kind.__qualname__}"
     if kind.__module__ == "__main__" or "<locals>" in path:
         raise ValueError(f"{path} cannot be imported by other processes; define the class in a module of its own")
@@ -163,7 +172,7 @@ class Plugged:
         if not isinstance(value, Mapping):
             if value is None or isinstance(value, int | float | list | tuple | type):
                 raise ValueError("should be a mapping of keys to values")
-            path_of(self.family, type(value))
+            named(self.family, path_of(self.family, type(value)))
             return value
         name = value.get("name", self.default)
         try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from record.measure import MeasureConfig
-from record.plugins import Plugged, named, path_of
+from record.plugins import Plugged, import_path, named, path_of
 from record.quantities import QUANTITIES, Quantity, limits, quantity
 from record.recipe import Recipe
 from record.resources import Resources
@@ -56,7 +56,7 @@ class Study(BaseModel):
         """Write classes of a user's own as their paths."""
         if not isinstance(value, list | tuple):
             return value
-        return tuple(path_of("data", v) if isinstance(v, type) else v for v in value)
+        return tuple(import_path(v) if isinstance(v, type) else v for v in value)
 
     @field_validator("objectives")
     @classmethod

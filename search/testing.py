@@ -24,7 +24,7 @@ from optuna.storages import InMemoryStorage
 from torch import Tensor
 
 from record.measure import Throughput
-from record.plugins import Plugged, arguments, path_of
+from record.plugins import Plugged, arguments, import_path
 from record.quantities import Quantity
 from record.study import Search, plain
 from record.trial import EpochResult, Final
@@ -303,7 +303,7 @@ def without_kernels(values: Any) -> Any:
 def check_quantity(kind: type[Quantity], network: NetworkConfig) -> None:
     """Check a quantity of one's own on a network with something to convert."""
     with working(f"A study with the objective {kind.__name__}"):
-        path, own = path_of("data", kind), kind()  # type: ignore[call-arg]
+        path, own = import_path(kind), kind()  # type: ignore[call-arg]
         study = Search(name="s", objectives=("accuracy", path), limits={own.limit: 1.0})
         require(study.quantities[1] == own, f"{path} gives another quantity than {own}; it takes no arguments.")
     require(own.name.isidentifier(), f"name={own.name!r} must be an identifier: it is a column and part of a key.")

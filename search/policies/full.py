@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 from optuna.samplers import BaseSampler
 from pydantic import BaseModel, ConfigDict
 
+from record.front import undominated
 from record.study import Search
 from record.trial import State, Trial
 from search.journal import Journal
@@ -56,8 +58,8 @@ class Policy:
 
     def counts(self, done: Iterable[Trial], trial: Trial) -> bool:
         """Whether a trial that was trained to the end matters, so that it is measured twice: it is on the front."""
-        own, others = losses(self.journal, trial), [losses(self.journal, other) for other in done]
-        return not any(all(o <= v for o, v in zip(other, own, strict=True)) and other != own for other in others)
+        points = [self.journal.values(t, t.final.accuracy) for t in (*done, trial) if t.final]
+        return bool(undominated(np.array(points), self.study.maximised)[-1])
 
 
 class Full(BaseModel):
@@ -74,15 +76,6 @@ class Full(BaseModel):
     def policy(self, journal: Journal) -> Policy:
         """Return what decides."""
         return Policy(journal)
-
-
-def losses(journal: Journal, trial: Trial, accuracy: float | None = None) -> list[float]:
-    """Return the objectives, to be minimised, at full budget or with an accuracy as of a rung; costs are exact."""
-    if accuracy is None:
-        assert trial.final is not None
-        accuracy = trial.final.accuracy
-    values = zip(journal.values(trial, accuracy), journal.study.maximised, strict=True)
-    return [-value if more else value for value, more in values]
 
 
 def trained(journal: Journal) -> int:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from record.quantities import excess
 from record.trial import State, Trial
 from search.journal import Journal
-from search.policies.full import Policy, losses
+from search.policies.full import Policy
 from search.ranking import Rung, promotion
 
 
@@ -53,8 +53,9 @@ class HalvingPolicy(Policy):
     def reached(self, trial: Trial, epoch: int) -> None:
         """Compare a trial with the others that reached the rung at `epoch`."""
         over = excess(trial.known_costs(), self.study.limits)
-        found = losses(self.journal, trial, trial.curve[epoch - 1].accuracy), sum(max(0.0, e) for e in over.values())
-        self.there[epoch][trial.number] = found
+        values = zip(self.journal.values(trial, trial.curve[epoch - 1].accuracy), self.study.maximised, strict=True)
+        losses = [-value if more else value for value, more in values]
+        self.there[epoch][trial.number] = losses, sum(max(0.0, e) for e in over.values())
         self.ranked.pop(epoch, None)
 
     def waits(self, trial: Trial) -> None:

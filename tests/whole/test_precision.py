@@ -38,8 +38,8 @@ def test_auto_is_bfloat16_only_where_the_processor_multiplies_it() -> None:
     assert in_python(code, **WITHOUT_BFLOAT16) == "float32"
 
 
-def test_the_default_study_trains_in_float32_on_a_processor_without_bfloat16() -> None:
-    line = [sys.executable, "run_search.py", "studies/default.yaml", "--dry-run"]
+def test_the_default_study_trains_in_float32_on_a_processor_without_bfloat16(tmp_path: Path) -> None:
+    line = [sys.executable, "run_search.py", "studies/default.yaml", f"runs={tmp_path}", "--dry-run"]
     run = subprocess.run(line, env=os.environ | WITHOUT_BFLOAT16, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "Training in float32 on the CPU." in run.stderr

@@ -243,3 +243,8 @@ def test_what_older_formats_leave_out_is_taken_from_the_trials() -> None:
 def test_keys_of_the_other_kind_of_study_say_so() -> None:
     with pytest.raises(ValueError, match="unknown key test; it is for a comparison, which has seeds"):
         checked({"name": "s", "test": False})
+
+
+def test_an_object_that_is_no_space_is_refused() -> None:
+    with pytest.raises(ValueError, match="object lacks suggest, which a space has"):
+        Search(name="s", space=object())
