@@ -90,6 +90,8 @@ class Machine(RuleBasedStateMachine):
         self.storage = Fragile()
         self.ended: dict[int, tuple[object, ...]] = {}
         """What is known of each trial that has ended, by number."""
+        self.started: dict[tuple[str, int], int] = {}
+        """The trial that trains each network."""
         self.open()
 
     def open(self) -> None:
@@ -120,6 +122,8 @@ class Machine(RuleBasedStateMachine):
                 other.training == trial.training and other.state is State.complete
                 for other in self.engine.journal.trials.values()
             )
+            assert trial.granted > job.trained or not job.trains
+            assert self.started.setdefault(trial.training, job.number) == job.number
             self.jobs[job.number] = job, job.trained
 
     def work(self, place: int, fails: bool) -> None:
@@ -143,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         if self.engine.report(number, report) == "stop":
             self.jobs.pop(number)
 
-    writes = st.none() | st.integers(0, 12)
+    writes = st.none() | st.integers(0, 16)
 
     @rule(writes=writes)
     def next(self, writes: int | None) -> None:
@@ -159,6 +163,21 @@ class Machine(RuleBasedStateMachine):
                 self.work(place, fails=False)
         if self.jobs:
             self.guarded(lambda: self.work(place, fails), writes)
+
+    @rule(steps=st.integers(1, 40), writes=writes)
+    def go_on(self, steps: int, writes: int | None) -> None:
+        """Work off a good part of the study, then take a step in which the power may be cut."""
+        for _ in range(steps):
+            self.step()
+        self.guarded(self.step, writes)
+
+    def step(self) -> None:
+        """Ask for a task if a worker is free, else let one speak."""
+        before = len(self.jobs)
+        if before < 2:
+            self.take()
+        if self.jobs and len(self.jobs) == before:
+            self.work(0, fails=False)
 
     @precondition(lambda self: self.jobs)
     @rule(place=st.integers(0, 3))
@@ -193,15 +212,10 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Work all off, and look at what is left."""
         for _ in range(1000):
-            while len(self.jobs) < 2:
-                before = len(self.jobs)
-                self.take()
-                if len(self.jobs) == before:
-                    break
-            if not self.jobs:
-                break
-            self.work(0, fails=False)
+            self.step()
             self.what_has_ended_stays()
+            if self.engine.finished:
+                break
         assert self.engine.finished
         states = {t.number: t.state for t in self.engine.journal.optuna.get_trials(deepcopy=False)}
         assert TrialState.RUNNING not in states.values()
@@ -213,6 +227,6 @@ class Machine(RuleBasedStateMachine):
 
 
 Machine.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestMachine = Machine.TestCase
