@@ -103,7 +103,11 @@ def ablation(
     if style in (Format.csv, Format.json):
         print(write(table, style))
         return
-    print(write_with_notes(readable_table(table), style, title(result, table), [*notes, made_on(result)]))
+    print(
+        write_with_notes(
+            readable_table(table, result.study.own), style, title(result, table), [*notes, made_on(result)]
+        )
+    )
 
 
 def limited(command: Callable[..., None]) -> Callable[..., None]:

@@ -92,7 +92,7 @@ def show_front(result: Run) -> None:
         fail("no trial reached its full budget; see the reasons above.", code=1)
     if isinstance(result.study, Comparison):
         table = ablation_table(result)
-        print(write(readable_table(table), Format.table, title(result, table)))
+        print(write(readable_table(table, result.study.own), Format.table, title(result, table)))
         following = "ablation" if len(table) > 1 else "export"
         console.print(f"Next: python analyze.py {following} {result.source}", soft_wrap=True)
         return

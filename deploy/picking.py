@@ -1,7 +1,7 @@
 """The pick, explained: why this network, which others are as good as far as can be told, what the neighbours cost."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from record.files import checked
+from record.quantities import Quantity
 from record.quantities import limits as known_limits
 from record.run import Run, RunError
 from record.study import Comparison, Study, plain
@@ -156,7 +157,7 @@ def rivals(run: Run, feasible: pd.DataFrame, number: int, rule: Rule) -> pd.Data
     """Return the pick, those that cannot be told from it, and the next ones on the front of what keeps the limits.
 
     Columns: role (pick, tie, neighbour), trial, accuracy with its 95 % interval, and the difference to the pick in
-    accuracy (points), throughput, params and macs (percent); network.
+    accuracy (points), throughput, params, macs and the quantities of a user's own (percent); network.
     """
     pick = row(feasible, number)
     by_speed = feasible.sort_values("throughput", ascending=False).index
@@ -166,7 +167,7 @@ def rivals(run: Run, feasible: pd.DataFrame, number: int, rule: Rule) -> pd.Data
     below = on_front[on_front["accuracy"] < pick["accuracy"]].index[-1:]
     near = [n for n in [*above, *below] if n != number and n not in ties]
     roles = [("pick", number), *(("tie", n) for n in ties), *(("neighbour", n) for n in near)]
-    return pd.DataFrame([rival(role, n, row(feasible, n), pick) for role, n in roles])
+    return pd.DataFrame([rival(role, n, row(feasible, n), pick, run.study.own) for role, n in roles])
 
 
 def row(trials: pd.DataFrame, number: int) -> Row:
@@ -174,7 +175,7 @@ def row(trials: pd.DataFrame, number: int) -> Row:
     return {str(name): value for name, value in trials.loc[number].items()}
 
 
-def rival(role: str, number: int, trial: Row, pick: Row) -> dict[str, Any]:
+def rival(role: str, number: int, trial: Row, pick: Row, own: Sequence[Quantity]) -> dict[str, Any]:
     """Return a row of `rivals`."""
     known = pd.notna(trial["images"])
     found = {"role": role, "trial": number, "accuracy": trial["accuracy"], "low": None, "high": None}
@@ -182,7 +183,8 @@ def rival(role: str, number: int, trial: Row, pick: Row) -> dict[str, Any]:
         found["low"], found["high"] = accuracy_interval(trial["accuracy"], int(trial["images"]))
     found["difference"] = trial["accuracy"] - pick["accuracy"]
     found["img/s"] = None if pd.isna(trial["throughput"]) else round(trial["throughput"])
-    for name, column in (("img/s (%)", "throughput"), ("params (%)", "params"), ("FLOPs (%)", "macs")):
+    columns = {"img/s (%)": "throughput", "params (%)": "params", "FLOPs (%)": "macs"}
+    for name, column in (columns | {f"{q.title} (%)": q.name for q in own}).items():
         known = pd.notna(trial[column]) and pd.notna(pick[column])
         found[name] = 100 * (trial[column] / pick[column] - 1) if known else None
     found["network"] = config_from_dict(trial["config"]).describe()
@@ -248,10 +250,9 @@ def readable_rivals(table: pd.DataFrame) -> pd.DataFrame:
         for a, low, high in zip(shown["accuracy"], shown["low"], shown["high"], strict=True)
     ]
     signed = {}
-    for name, digits in (("difference", 2), ("img/s (%)", 0), ("params (%)", 0), ("FLOPs (%)", 0)):
-        others = shown[name].where(shown["role"] != "pick")
+    for name in ("difference", *(c for c in shown.columns if c.endswith("(%)"))):
+        others, digits = shown[name].where(shown["role"] != "pick"), 2 if name == "difference" else 0
         signed[name] = ["" if pd.isna(value) else f"{value:+.{digits}f}" for value in others]
-    kept = {name: shown[name] for name in ("role", "trial", "img/s", "network")}
-    return pd.DataFrame({**kept, "accuracy": accuracy, **signed})[
-        ["role", "trial", "accuracy", "difference", "img/s", "img/s (%)", "params (%)", "FLOPs (%)", "network"]
-    ]
+    first = {"role": shown["role"], "trial": shown["trial"], "accuracy": accuracy}
+    speed = {"difference": signed.pop("difference"), "img/s": shown["img/s"]}
+    return pd.DataFrame({**first, **speed, **signed, "network": shown["network"]})

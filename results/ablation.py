@@ -1,9 +1,11 @@
 """The ablation table: every variant against the base, seed by seed, with its costs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from record.quantities import Quantity
 from record.run import Run, RunError
 from record.study import Comparison
 from results.statistics import LEAST, Difference, difference, holm
@@ -14,10 +16,10 @@ def ablation_table(run: Run) -> pd.DataFrame:
 
     Columns: variant; n, seeds that gave a result; mean accuracy (percent, test images where the study reads them, else
     validation) and its standard deviation; mean difference to the base, paired by seed, with its 95 % interval (low,
-    high), p of the paired t-test, the same corrected for the number of variants (Holm), and p of Wilcoxon's signed-rank
-    test; mean accuracy on the validation images; params and macs of the converted network, macs in training;
-    throughput (img/s) and its ratio to the base, measured in turn; a note. Missing where nothing can be concluded. A
-    row "before conversion" has the counts in training.
+    high), p of the paired t-test, the same corrected for the number of variants (Holm), and p of Wilcoxon's
+    signed-rank test; mean accuracy on the validation images; params and macs of the converted network, macs in
+    training; throughput (img/s) and its ratio to the base, measured in turn; the quantities of a user's own; a note.
+    Missing where nothing can be concluded. A row "before conversion" has the counts in training.
 
     Raises:
         RunError: if the study lists no networks, or none has a result yet.
@@ -51,6 +53,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
                 "training_macs": training,
                 "throughput": None if before else group["throughput"].median(),
                 "ratio": None if before else group["relative"].median(),
+                **{q.name: group[q.name].median() for q in run.study.own},
                 "note": note(group, found),
             }
         )
@@ -123,8 +126,13 @@ def title(run: Run, table: pd.DataFrame) -> str:
     )
 
 
-def readable_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of an ablation table that people read, as text; what nobody has is left out."""
+def readable_table(table: pd.DataFrame, own: Sequence[Quantity] = ()) -> pd.DataFrame:
+    """Return the columns of an ablation table that people read, as text; what nobody has is left out.
+
+    Args:
+        table: of `ablation_table`.
+        own: quantities of a user's own that it has.
+    """
     rows = table.to_dict("records")
     shown = pd.DataFrame(
         {
@@ -138,6 +146,7 @@ def readable_table(table: pd.DataFrame) -> pd.DataFrame:
             "in training": table["training_macs"] / 1e6,
             "img/s": table["throughput"].round().astype("Int64"),
             "x base": table["ratio"].round(2),
+            **{q.axis: table[q.name] / q.divisor for q in own},
             **{name: table[name] for name in table.columns if name.startswith("paper ")},
             "note": table["note"],
         }

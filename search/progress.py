@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from record.front import complete, hypervolume
+from record.quantities import QUANTITIES, Quantity
 from record.study import Comparison, Study
 from record.trial import State, Trial
 
@@ -80,7 +81,8 @@ class Display:
         ended = sum(t.state in counted for t in self.trials.values())
         self.bar.update(self.task, completed=ended, hypervolume=self.hypervolume())
         table = Table(box=None, header_style="bold")
-        for name in ("trial", "state", "epoch", "accuracy", "img/s", "params", "FLOPs (M)", "note"):
+        own = [q.axis for q in self.study.own]
+        for name in ("trial", "state", "epoch", "accuracy", "img/s", "params", "FLOPs (M)", *own, "note"):
             table.add_column(name, justify="left" if name in ("state", "note") else "right", no_wrap=True)
         latest = sorted(self.trials.values(), key=lambda t: (t.state is State.running, t.number))[-SHOWN:]
         for trial in sorted(latest, key=lambda t: t.number):
@@ -98,6 +100,12 @@ class Display:
             f"{accuracy:.2f}%" if accuracy is not None else "",
             f"{trial.measurement.median:,.0f}" if trial.measurement else "",
             f"{trial.costs['params']:,}",
-            f"{trial.costs['macs'] / 1e6:.2f}",
+            *(written(q, trial) for q in (QUANTITIES["macs"], *self.study.own)),
             trial.reason or trial.note,
         ]
+
+
+def written(quantity: Quantity, trial: Trial) -> str:
+    """Write a quantity of a trial in its unit; "" where it is not known."""
+    value = quantity.value(trial)
+    return "" if value is None else f"{value / quantity.divisor:,.2f}"

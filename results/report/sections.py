@@ -53,7 +53,7 @@ def variants(run: Run) -> Iterator[Section]:
     """Set each variant beside the base."""
     table = ablation_table(run)
     note = f"{title(run, table)}. {made_on(run)}"
-    yield Section(title="Ablation", note=note, html=html_table(readable_table(table)))
+    yield Section(title="Ablation", note=note, html=html_table(readable_table(table, run.study.own)))
 
 
 def hypervolumes(run: Run) -> Iterator[Section]:

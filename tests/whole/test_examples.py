@@ -1,6 +1,7 @@
 """Every example runs, and what it brings works from a study file as well."""
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -10,13 +11,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from deploy.picking import readable_rivals
 from record.files import checked, read_study
 from record.run import Run, open_run
 from record.study import Search, StudyError, changes_nothing, plain, study_of
+from results.ablation import ablation_table, readable_table
+from results.views import front_table
 from search import run, sample
 from search.draws import reference_point
+from search.progress import Display
 from tests.conftest import ROOT
+from tests.frames import run_of
 
 EXAMPLES = sorted(file.stem for file in (ROOT / "examples").glob("*.py") if file.stem != "__init__")
 DONE: dict[str, Run] = {}
@@ -105,6 +112,22 @@ def test_a_quantity_of_ones_own_is_a_column_a_cost_a_limit_and_a_reference(runs:
     assert over["over limit"].eq("max_bytes").any()
     without = found.study.model_copy(update={"limits": {}})
     assert reference_point(without, (1, (8, 8), 10))["bytes"] > 10_000
+
+
+def test_a_quantity_of_ones_own_is_in_every_table(runs: Path) -> None:
+    found = done("objective", runs)
+    assert front_table(found)["file (kB)"].tolist() == (found.front()["bytes"] / 1000).tolist()
+    decision = found.pick()
+    assert "file (%)" in readable_rivals(decision.rivals)
+    console = Console(file=io.StringIO(), record=True, width=200, force_terminal=True)
+    with Display(console, found.study, found.reference, found.entries) as display:
+        display.live.refresh()
+    text = console.export_text()
+    assert "file (kB)" in text
+    assert f"{found.trials['bytes'].iloc[0] / 1000:.2f}" in text
+    row = {"accuracy": 90.0, "param.network": "a", "bytes": 2000.0}
+    listed = run_of(row, seeds=1, space={"name": "fixed"}, objectives=found.study.objectives)
+    assert readable_table(ablation_table(listed), listed.study.own)["file (kB)"].tolist() == [2.0]
 
 
 def test_objectives_keep_their_order() -> None:
