@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 import yaml
 
+from record.atomic import whole
 from record.files import checked
 from record.quantities import Quantity
 from record.quantities import limits as known_limits
@@ -67,9 +68,8 @@ class Pick:
         """Write the study that trains it as YAML with the reasons, whole or not at all."""
         values = study.model_dump(mode="json", exclude_unset=True)
         text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(f"# {self.why}\n# Train it fully: python run_search.py {path}\n{text}")
-        part.replace(path)
+        with whole(path) as part:
+            part.write_text(f"# {self.why}\n# Train it fully: python run_search.py {path}\n{text}")
 
     def measured_again(self, say: Callable[[str], None] = lambda _: None) -> str:
         """Measure the network once more, quietly, and return what came of it beside what the run has."""

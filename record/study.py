@@ -278,6 +278,11 @@ def what_data(study: Study) -> dict[str, Any]:
     return {key: value for key, value in plain(study)["data"].items() if key not in place}
 
 
+def training(study: Study) -> dict[str, Any]:
+    """Return what a study's trainings have in common, as plain values: its name, the recipe and the images."""
+    return {"study": study.name, "recipe": plain(study)["training"], "data": what_data(study)}
+
+
 def differences(old: Study, new: Study) -> list[str]:
     """Name what of two studies differs apart from budget, place and resources, with both values."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pandas as pd
 
+from record.atomic import whole
 from record.run import Run, RunError
 from results.front import front
 from results.points import STATES, UNDER_WAY, points, quantities
@@ -39,10 +40,9 @@ def write(run: Run, path: Path) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise RunError(f"--out {path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
-    figure, part = front_figure(run), path.with_suffix(".part")
-    with mpl.rc_context(STYLE):
+    figure = front_figure(run)
+    with mpl.rc_context(STYLE), whole(path) as part:
         figure.savefig(part, format=path.suffix[1:].lower(), dpi=300)
-    part.replace(path)
 
 
 def front_figure(run: Run) -> "Figure":

@@ -4,7 +4,7 @@ import copy
 import gc
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from record.atomic import whole
 from record.measure import MeasureConfig, Throughput
 from record.recipe import Recipe
 from record.trial import EpochResult, Final
@@ -20,6 +21,7 @@ from search.data import DataConfig, Shard
 from search.measuring.costs import input_shape
 from search.measuring.locks import DeviceLock
 from search.measuring.throughput import MeasureError, measure
+from search.training.checkpoints import CheckpointError, Owner, checkpoint_path
 from search.training.trainer import DivergedError, Trainer
 
 TOLERANCE = 1e-5
@@ -58,6 +60,8 @@ class Job:
     """Data-parallel workers."""
     gpus: float = 0
     """GPUs of each."""
+    owner: Owner = field(default_factory=dict)
+    """What makes this training the one it is."""
     trained: int = 0
     """Epochs that are recorded."""
     reference: Mapping[str, Any] | None = None
@@ -90,13 +94,14 @@ class Report:
 class Candidate:
     """Runs one task, a report at a time, going on from its checkpoint if there is one.
 
-    The checkpoint stays until whoever gets the last report has recorded it and removes it. In a data-parallel group,
+    What the checkpoint holds beyond the record is reported first, an epoch at a time, as if it were trained now. It
+    stays until whoever gets the last report has recorded it and removes it. In a data-parallel group,
     `shard` is the rank and the number of workers; only the first one's reports count, and it alone writes.
     """
 
     def __init__(self, job: Job, shard: Shard = (0, 1)) -> None:
         self.job, self.shard = job, shard
-        self.unmeasured = job.measure
+        self.unmeasured, self.told, self.note = job.measure, job.trained, ""
         self.trainer: Trainer | None = None
         self.unsaved = 0.0
         """Seconds of training since the last checkpoint."""
@@ -149,26 +154,42 @@ class Candidate:
             if self.trainer is None:
                 self.trainer = self.started()
             trainer, job = self.trainer, self.job
-            result = trainer.train_epoch()
-            if self.shard[0] > 0:
+            unrecorded = trainer.curve[self.told :]
+            result = unrecorded[0] if unrecorded else trainer.train_epoch()
+            self.told = result.epoch
+            if self.shard[0] > 0 or unrecorded:
                 return Report(epoch=result)
             if result.epoch == job.recipe.epochs:
-                return Report(epoch=result, final=self.finish(trainer), note=trainer.note)
+                return Report(epoch=result, final=self.finish(trainer), note=self.noted(trainer))
             self.unsaved += result.seconds
             if result.epoch in job.rungs or self.unsaved > UNSAVED:
-                trainer.save(self.checkpoint)
+                trainer.save(self.checkpoint, job.owner)
                 self.unsaved = 0.0
-            return Report(epoch=result, note=trainer.note)
+            return Report(epoch=result, note=self.noted(trainer))
+
+    def noted(self, trainer: Trainer) -> str:
+        """Return what did not go as the study has it."""
+        return " ".join(filter(None, (self.note, trainer.note)))
 
     def started(self) -> Trainer:
-        """Return a new trainer, or the one that the checkpoint holds."""
+        """Return a new trainer, or the one that the checkpoint holds.
+
+        A checkpoint that is damaged or of another training is put aside, and the trial starts again.
+        """
         job = self.job
         torch.set_num_threads(job.threads)
         self.keep_share()
         config = config_from_dict(job.config)
         trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.give_way, self.shard)
         if self.checkpoint.exists():
-            trainer.restore(self.checkpoint)
+            try:
+                trainer.restore(self.checkpoint, job.owner)
+            except CheckpointError as error:
+                unused = self.checkpoint.with_suffix(".unused")
+                self.note = f"its checkpoint {error}; trained from the start, and the file is kept as {unused.name}."
+                if self.shard[0] == 0:
+                    self.checkpoint.replace(unused)
+        self.told = min(self.told, len(trainer.curve))
         return trainer
 
     def keep_share(self) -> None:
@@ -185,10 +206,8 @@ class Candidate:
             ConversionError: if the outputs differ by more than `TOLERANCE`.
         """
         path = Path(self.job.folder) / "weights" / f"{self.job.number}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        save_file({name: value.contiguous() for name, value in trainer.model.state_dict().items()}, part)
-        part.replace(path)
+        with whole(path) as part:
+            save_file({name: value.contiguous() for name, value in trainer.model.state_dict().items()}, part)
         converted = convert(trainer.model)
         meter, error = trainer.compare(converted)
         if not error <= TOLERANCE:  # perhaps only by the algorithms of float32, which differ from layer to layer
@@ -216,8 +235,3 @@ class Candidate:
     def checkpoint(self) -> Path:
         """Where the task's checkpoint is."""
         return checkpoint_path(Path(self.job.folder), self.job.number)
-
-
-def checkpoint_path(folder: Path, number: int) -> Path:
-    """Return where a run folder keeps the checkpoint of a trial."""
-    return folder / "checkpoints" / f"{number}.pt"

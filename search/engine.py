@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from record.quantities import excess
-from record.study import Comparison
+from record.study import Comparison, training
 from record.trial import State, Trial
-from search.candidate import Job, Report, checkpoint_path
+from search.candidate import Job, Report
 from search.journal import Journal
 from search.networks import Networks
 from search.policies.full import Policy, trained
+from search.training.checkpoints import checkpoint_path
 from search.warmstart import begin
 from spaces.choices import Recorded
 
@@ -38,6 +39,7 @@ class Engine:
         self.policy = policy_of(journal)
         journal.optuna.sampler = self.policy.sampler(networks, self.study.seed + len(journal.trials))
         self.baseline = networks.baseline()
+        self.training = training(self.study)
         self.queue: deque[Trial] = deque()
         """Trials to hand out before anything else: cut off, lost, or to be measured once more."""
         self.prepared: Trial | None = None
@@ -180,6 +182,7 @@ class Engine:
             folder=str(study.folder.resolve()),
             workers=study.resources.workers,
             gpus=self.gpus(trial),
+            owner={**self.training, "network": trial.training_id, "seed": trial.seed},
             trained=len(trial.curve),
             reference=self.baseline,
             trains=not again,

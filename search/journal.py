@@ -105,11 +105,16 @@ class Journal:
         )
 
     def adopt(self, trial: Trial, frozen: FrozenTrial) -> None:
-        """Take one trial up again; one that was cut off before it was described ends as failed."""
+        """Take one trial up again; one that was cut off before it was described ends as failed.
+
+        What was enqueued for such a one is enqueued again.
+        """
         self.live[trial.number] = optuna.Trial(self.optuna, frozen._trial_id)
         if not trial.config:
             if trial.open:
                 self.live[trial.number].set_user_attr("reason", "interrupted before its network was chosen")
+                if wanted := frozen.system_attrs.get("fixed_params"):
+                    self.optuna.enqueue_trial(wanted)
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
             return
         self.keep(trial)
@@ -186,7 +191,13 @@ class Journal:
                 self.write(other, "confirmed")
 
     def trained(self, trial: Trial, result: EpochResult) -> None:
-        """Add an epoch; one trained again after a crash replaces the lost one."""
+        """Add an epoch; one trained again after a crash replaces the lost one.
+
+        Raises:
+            ValueError: if the one before it is not recorded.
+        """
+        if result.epoch > len(trial.curve) + 1:
+            raise ValueError(f"trial {trial.number}: epoch {result.epoch} cannot follow {len(trial.curve)} recorded.")
         trial.curve[result.epoch - 1 :] = [result]
         self.write(trial, "curve")
 

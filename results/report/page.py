@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from record.atomic import whole
 from record.run import Run
 from record.study import plain
 from results.choice import Rule
@@ -30,9 +31,8 @@ def report(run: Run, path: str | Path | None = None) -> Path:
     """
     path = Path(path or run.folder / "report.html")
     html = page(run)
-    part = path.with_suffix(".part")
-    part.write_text(html)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(html)
     return path
 
 

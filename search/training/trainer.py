@@ -22,6 +22,7 @@ from repmlp.networks import NetworkConfig
 from repmlp.penalty import distance_penalty
 from search.data import Batch, DataConfig, Shard, Source, TaskName, load
 from search.measuring.switches import switches
+from search.training.checkpoints import Owner, read, write
 from search.training.graphed import GraphedStep
 from search.training.precision import settled
 from search.training.tasks import Classification, Meter, Recognition, Scores, Segmentation, Task
@@ -223,7 +224,7 @@ class Trainer:
         if not finite:
             raise DivergedError("an output on held-out images is not finite; try a lower learning rate.")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, owner: Owner) -> None:
         """Write a checkpoint whole or not at all."""
         state = {
             "model": self.model.state_dict(),
@@ -232,18 +233,19 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "curve": [asdict(result) for result in self.curve],
         }
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        write(path, owner, state)
 
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
+    def restore(self, path: Path, owner: Owner) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: if it is of another training, or cannot be read; nothing is changed then.
+        """
+        state = read(path, owner, self.device)
         self.model.load_state_dict(state["model"])
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state.get("scaler"):
+        if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.curve = [EpochResult(**result) for result in state["curve"]]
 

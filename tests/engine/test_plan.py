@@ -7,8 +7,9 @@ import pytest
 from record.files import read_study
 from record.run import open_run
 from record.study import StudyError
-from search.candidate import Candidate, checkpoint_path
+from search.candidate import Candidate
 from search.policies.listed import Training, planned
+from search.training.checkpoints import checkpoint_path
 from tests.driving import engine_of, run_folder, work_off
 
 ROWS = ("Pure MLP", "A) before conversion", "B) w/o Local")

@@ -114,9 +114,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path: Path) 
     whole = Trainer(CONFIG, DATA, RECIPE, 3)
     for _ in range(2):
         whole.train_epoch()
-    whole.save(tmp_path / "2.pt")
+    whole.save(tmp_path / "2.pt", {"seed": 0})
     resumed = Trainer(CONFIG, DATA, RECIPE, 3)
-    resumed.restore(tmp_path / "2.pt")
+    resumed.restore(tmp_path / "2.pt", {"seed": 0})
     for trainer in (whole, resumed):
         while len(trainer.curve) < RECIPE.epochs:
             trainer.train_epoch()
@@ -323,9 +323,9 @@ def test_every_task_resumes_bit_for_bit_with_its_own_weights_and_dropout(task: s
     before = state(whole)
     for _ in range(2):
         whole.train_epoch()
-    whole.save(tmp_path / "runs" / "2.pt")
+    whole.save(tmp_path / "runs" / "2.pt", {"seed": 0})
     resumed = trainer_of(task, data, seed=3, **changes)
-    resumed.restore(tmp_path / "runs" / "2.pt")
+    resumed.restore(tmp_path / "runs" / "2.pt", {"seed": 0})
     assert same(state(whole), state(resumed))
     for trainer in (whole, resumed):
         while len(trainer.curve) < 4:
@@ -343,10 +343,10 @@ def test_the_task_has_its_own_weights_in_checkpoint_and_optimizer(tmp_path: Path
     (centres,) = trainer.task.parameters()
     assert centres.shape == (16, 4)
     assert any(centres is p for p in trainer.optimizer.param_groups[0]["params"])
-    trainer.save(tmp_path / "runs" / "0.pt")
+    trainer.save(tmp_path / "runs" / "0.pt", {"seed": 0})
     other = trainer_of("faces", tmp_path, seed=4)
     assert not torch.equal(next(other.task.parameters()), centres)
-    other.restore(tmp_path / "runs" / "0.pt")
+    other.restore(tmp_path / "runs" / "0.pt", {"seed": 0})
     assert torch.equal(next(other.task.parameters()), centres)
     assert not any(name.startswith("task") for name in trainer.model.state_dict())
 

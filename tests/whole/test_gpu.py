@@ -64,9 +64,9 @@ def test_a_graphed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole = Trainer(CONFIG, DATA, recipe, 0, "cuda")
     for _ in range(2):
         whole.train_epoch()
-    whole.save(tmp_path / "0.pt")
+    whole.save(tmp_path / "0.pt", {"seed": 0})
     resumed = Trainer(CONFIG, DATA, recipe, 1, "cuda")
-    resumed.restore(tmp_path / "0.pt")
+    resumed.restore(tmp_path / "0.pt", {"seed": 0})
     resumed.seed = 0
     for trainer in (whole, resumed):
         while len(trainer.curve) < 4:

@@ -65,10 +65,10 @@ def test_a_float16_loss_is_scaled_and_the_scale_is_in_the_checkpoint(tmp_path: P
     trainer = Trainer(CONFIG, DATA, recipe, 0)
     assert torch.isfinite(torch.tensor(trainer.train_epoch().loss))
     trainer.scaler.update(1024.0)
-    trainer.save(tmp_path / "0.pt")
+    trainer.save(tmp_path / "0.pt", {"seed": 0})
     other = Trainer(CONFIG, DATA, recipe, 1)
     assert other.scaler.get_scale() != 1024
-    other.restore(tmp_path / "0.pt")
+    other.restore(tmp_path / "0.pt", {"seed": 0})
     assert other.scaler.get_scale() == 1024
 
 

@@ -1,0 +1,54 @@
+"""Checkpoints: all that a training needs to go on, and whose training it is."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from record.atomic import whole
+
+Owner = Mapping[str, Any]
+"""What makes a training the one it is, by name, as plain values: study, network, recipe, data and seed."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that a training cannot go on from; the message says why."""
+
+
+def checkpoint_path(folder: Path, number: int) -> Path:
+    """Return where a run folder keeps the checkpoint of a trial."""
+    return folder / "checkpoints" / f"{number}.pt"
+
+
+def write(path: Path, owner: Owner, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        OSError: if there is no room for it.
+    """
+    with whole(path) as part, part.open("wb") as file:  # given a path, torch says "unexpected pos" of a full disk
+        torch.save({"owner": dict(owner), **state}, file)
+
+
+def read(path: Path, owner: Owner, device: str) -> dict[str, Any]:
+    """Return what a checkpoint holds.
+
+    Raises:
+        CheckpointError: if it cannot be read, or is of another training.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of protocols that noise seems to have
+            state = torch.load(path, map_location=device, weights_only=True)
+        found = dict(state.get("owner", {}))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise CheckpointError(f"is damaged ({type(error).__name__})") from None
+    if not found:
+        raise CheckpointError("does not say whose it is")
+    others = [name for name in owner if found.get(name) != owner[name]]
+    if others:
+        raise CheckpointError(f"is of another {' and '.join(others)}")
+    return state
