@@ -17,9 +17,12 @@ from results.table import Format, write
 from results.views import front_table
 from search.data import DataError
 from search.running import run, sample, settled, tell_precision
+from search.storage import HaltedError
 from spaces.catalogue import listing
 
 console = Console(stderr=True)
+HALTED = 75
+"""Exit code, that of sysexits.h for what may be tried again: the disk was full or the storage gone."""
 
 
 def show_spaces(wanted: bool) -> None:
@@ -68,6 +71,8 @@ def main(
             show_front(run(chosen, console))
     except (StudyError, DataError) as error:
         fail(str(error))
+    except HaltedError as error:
+        fail(f"{error} Nothing that is recorded is lost: once that is mended, the same command continues.", HALTED)
     except OSError as error:
         fail(f"the run folder cannot be used: {error}. Name another with runs=FOLDER.")
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from record.files import explained
 from record.measure import Throughput
 from record.plugins import called
 from record.quantities import QUANTITIES, Quantity
+from record.secrets import hidden
 from record.stored import second_measurements, study_values, trial_attributes
 from record.study import Study, kind_of
 from record.trial import Trial, restored
@@ -136,14 +137,14 @@ def open_run(run: str | Path) -> Run:
     loaded = open_study(str(run))
     attributes = loaded.user_attrs
     if "objectives" not in attributes:
-        raise RunError(f"{run} holds the Optuna study {loaded.study_name}, but not one of run_search.py.")
-    study = study_in(loaded, str(run))
+        raise RunError(f"{hidden(str(run))} holds the Optuna study {loaded.study_name}, but not one of run_search.py.")
+    study = study_in(loaded, hidden(str(run)))
     return Run(
         study=study,
         entries=trials_in(loaded, study),
         reference=attributes.get("reference", {}),
         environments=attributes.get("environments", []),
-        source=str(run),
+        source=hidden(str(run)),
         folder=study.folder if "://" in str(run) else Path(run),
     )
 
@@ -178,11 +179,11 @@ def open_study(run: str) -> optuna.Study:
     url, _, name = run.rpartition("#")
     if "://" in run:
         if not url:
-            raise RunError(f"{run} names a storage; add its study, as in {run}#NAME.")
+            raise RunError(f"{hidden(run)} names a storage; add its study, as in {hidden(run)}#NAME.")
         try:
             return optuna.load_study(study_name=name, storage=url)
         except (KeyError, ImportError, OSError) as error:
-            raise RunError(f"{run} cannot be opened: {error}") from None
+            raise RunError(f"{hidden(run)} cannot be opened: {hidden(str(error))}") from None
     path = Path(run) / "journal.log"
     if not path.is_file():
         known = sorted(str(p.parent) for p in Path("runs").glob("*/journal.log"))

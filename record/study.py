@@ -1,5 +1,6 @@
 """A study, whole: what is varied, on which data, how it is trained and measured, and what is wanted of it."""
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from record.plugins import Plugged, import_path, named, path_of
 from record.quantities import QUANTITIES, Quantity, limits, quantity
 from record.recipe import Recipe
 from record.resources import Resources
+from record.secrets import hidden
 from spaces.ablations import AblationSpace
 from spaces.cifar_mlp import CifarMLPSpace
 
@@ -278,6 +280,11 @@ def what_data(study: Study) -> dict[str, Any]:
     return {key: value for key, value in plain(study)["data"].items() if key not in place}
 
 
+def public(study: Study) -> dict[str, Any]:
+    """Return the whole study as plain values, as it may be stored and shown: without passwords."""
+    return json.loads(hidden(json.dumps(plain(study))))
+
+
 def training(study: Study) -> dict[str, Any]:
     """Return what a study's trainings have in common, as plain values: its name, the recipe and the images."""
     return {"study": study.name, "recipe": plain(study)["training"], "data": what_data(study)}
@@ -287,7 +294,7 @@ def differences(old: Study, new: Study) -> list[str]:
     """Name what of two studies differs apart from budget, place and resources, with both values."""
 
     def defining(study: Study) -> dict[str, Any]:
-        kept = {key: value for key, value in plain(study).items() if key not in PLACE}
+        kept = {key: value for key, value in public(study).items() if key not in PLACE}
         return {**kept, "data": what_data(study), "kind": type(study).__name__.lower()}
 
     return unlike(defining(old), defining(new))

@@ -1,6 +1,7 @@
 """One candidate on its worker: measured, trained rung by rung, converted and proved equal. Needs no Ray, no Optuna."""
 
 import copy
+import errno
 import gc
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from record.atomic import whole
 from record.measure import MeasureConfig, Throughput
@@ -26,6 +27,9 @@ from search.training.trainer import DivergedError, Trainer
 
 TOLERANCE = 1e-5
 """Largest difference between converted and trained outputs, relative to the largest output."""
+
+FULL = errno.ENOSPC, errno.EDQUOT
+"""Errors that say that a disk, or a share of it, is full."""
 
 UNSAVED = 60.0
 """Seconds of training after which an epoch ends with a checkpoint, if no rung does."""
@@ -84,11 +88,13 @@ class Report:
     """Whether the failure was that the GPU's memory, or the trial's share of it, was used up."""
     note: str = ""
     """What does not go as the study has it, in a sentence."""
+    halt: str = ""
+    """Why no trial can go on here, such as a full disk, in a sentence; the trial did not fail."""
 
     @property
     def last(self) -> bool:
-        """Whether the trial is over."""
-        return self.final is not None or self.failure is not None
+        """Whether the trial is over here."""
+        return self.final is not None or self.failure is not None or bool(self.halt)
 
 
 class Candidate:
@@ -120,6 +126,10 @@ class Candidate:
             return self.train()
         except (DivergedError, ConversionError, MeasureError) as error:
             return Report(failure=f"{type(error).__name__.removesuffix('Error')}: {error}")
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return Report(halt=f"the disk that holds {self.job.folder} is full.")
         except torch.OutOfMemoryError as error:
             full = str(error).partition(". ")[0]
         return self.out_of_memory(full, measuring)  # here nothing holds the error, whose traceback holds tensors
@@ -207,7 +217,7 @@ class Candidate:
         """
         path = Path(self.job.folder) / "weights" / f"{self.job.number}.safetensors"
         with whole(path) as part:
-            save_file({name: value.contiguous() for name, value in trainer.model.state_dict().items()}, part)
+            part.write_bytes(save({name: value.contiguous() for name, value in trainer.model.state_dict().items()}))
         converted = convert(trainer.model)
         meter, error = trainer.compare(converted)
         if not error <= TOLERANCE:  # perhaps only by the algorithms of float32, which differ from layer to layer

@@ -5,7 +5,8 @@ is a queue; what goes on is its policy's to say; which states follow which, `rec
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from record.quantities import excess
@@ -15,6 +16,7 @@ from search.candidate import Job, Report
 from search.journal import Journal
 from search.networks import Networks
 from search.policies.full import Policy, trained
+from search.storage import BROKEN, reason
 from search.training.checkpoints import checkpoint_path
 from search.warmstart import begin
 from spaces.choices import Recorded
@@ -49,6 +51,8 @@ class Engine:
         """How many tasks may be out at once; a backend with fewer places lowers it."""
         self.rejected = 0
         """Candidates in a row that needed no training."""
+        self.halted = ""
+        """Why nothing more is recorded or handed out: a disk or a storage that takes no more, in a sentence."""
         for trial in list(journal.trials.values()):
             self.take_up(trial)
 
@@ -87,6 +91,21 @@ class Engine:
 
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
+        with self.halting():
+            if not self.halted:
+                return self.chosen()
+        return "wait" if self.running else "finished"
+
+    @contextmanager
+    def halting(self) -> Iterator[None]:
+        """Let all tasks end at their next report once something cannot be recorded, as what follows could not be."""
+        try:
+            yield
+        except BROKEN as error:
+            self.halted = reason(error, self.study)
+
+    def chosen(self) -> Next:
+        """Return what is next."""
         if len(self.running) >= self.places:
             return "wait"
         trial = self.queued() or self.promoted() or self.fresh() or self.promoted()
@@ -115,8 +134,9 @@ class Engine:
 
     def prepare(self) -> None:
         """Choose the next new trial, if none is ready yet; a backend calls it while all workers are busy."""
-        if self.prepared is None and not self.queue and not self.spent:
-            self.prepared = self.candidate()
+        if self.prepared is None and not self.queue and not self.halted and not self.spent:
+            with self.halting():
+                self.prepared = self.candidate()
 
     def fresh(self) -> Trial | None:
         """Return a new trial, if there is to be one."""
@@ -196,6 +216,15 @@ class Engine:
 
     def report(self, number: int, report: Report) -> Literal["continue", "stop"]:
         """Record what a worker says; "stop" frees the worker, as its task is done."""
+        self.halted = self.halted or report.halt
+        with self.halting():
+            if not self.halted:
+                return self.recorded(number, report)
+        self.running.discard(number)
+        return "stop"
+
+    def recorded(self, number: int, report: Report) -> Literal["continue", "stop"]:
+        """Record a report, and say whether its task goes on."""
         trial = self.journal.trials[number]
         if trial.state is State.confirming:
             return self.confirmed(trial, report)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from record.secrets import hidden
+
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "fvcore", "moocore")
 
 
@@ -19,7 +21,7 @@ def environment() -> dict[str, Any]:
     """Return git commit, packages, hardware and command as plain values."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": hidden(shlex.join(["python", *sys.argv])),
         "commit": commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},

@@ -1,21 +1,20 @@
 """The journal of a study: the only writer of its trials, into Optuna's storage, which is the only source of truth."""
 
-import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from record.measure import Throughput
 from record.run import Run, RunError, study_in, trials_in
+from record.secrets import hidden
 from record.stored import FORMAT
-from record.study import Study, StudyError, differences, plain
+from record.study import Study, StudyError, differences, public
 from record.trial import FOLLOWING, PLAIN, EpochResult, Final, State, Trial, stored
 from search.networks import Description
+from search.storage import open_storage
 from search.training.precision import native
 
 
@@ -79,7 +78,7 @@ class Journal:
                     f"{study.folder} belongs to another study: {', '.join(changed)}. Name this one anew with name=NEW, "
                     "or take the changes back to continue."
                 )
-        kept = {"study": plain(study), "objectives": [q.name for q in study.quantities], "format": FORMAT}
+        kept = {"study": public(study), "objectives": [q.name for q in study.quantities], "format": FORMAT}
         for name, value in kept.items():
             if self.optuna.user_attrs.get(name) != value:
                 self.optuna.set_user_attr(name, value)
@@ -100,7 +99,7 @@ class Journal:
             entries=list(self.trials.values()),
             reference=known.get("reference", {}),
             environments=known.get("environments", []),
-            source=f"{study.storage}#{study.name}" if study.storage else str(study.folder),
+            source=hidden(f"{study.storage}#{study.name}") if study.storage else str(study.folder),
             folder=study.folder,
         )
 
@@ -245,27 +244,3 @@ class Journal:
         """Return the objectives in the study's order, with the given accuracy."""
         known = {**trial.known_costs(), "accuracy": accuracy}
         return [known[q.name] for q in self.study.quantities]
-
-
-def open_storage(study: Study) -> BaseStorage | str:
-    """Return the study's storage, its folder made; a line that a killed process left torn is cut off.
-
-    Call it only while no other process writes to the run.
-    """
-    if study.storage is not None:
-        return study.storage
-    path = study.folder / "journal.log"
-    mend(path)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def mend(path: Path) -> None:
-    """Cut an unfinished last line off, and remove the lock file of a process that is gone."""
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    if path.exists():
-        with path.open("rb+") as file:
-            content = file.read()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                file.truncate(whole)
-                os.fsync(file.fileno())

@@ -19,6 +19,7 @@ from search.journal import Journal
 from search.measuring.locks import held
 from search.networks import Image, networks_of
 from search.progress import Display
+from search.storage import DATABASE, HaltedError, reason
 from search.training.precision import native, slow
 from search.warmstart import check
 
@@ -33,6 +34,7 @@ def run(study: Study, console: Console | None = None) -> Run:
     Raises:
         StudyError: if the study cannot be run, or nothing of its space keeps its limits.
         DataError: if its data is missing.
+        HaltedError: if the disk is full or the storage gone; what is recorded is kept, and the same call continues.
         KeyboardInterrupt: if it was stopped; what is finished is kept, and the same call continues.
     """
     console = console or Console(stderr=True)
@@ -40,13 +42,18 @@ def run(study: Study, console: Console | None = None) -> Run:
     reference = reference_point(study, image)
     study.folder.mkdir(parents=True, exist_ok=True)
     with alone(study):
-        journal = Journal(study)
-        journal.opened(reference, environment())
+        try:
+            journal = Journal(study)
+            journal.opened(reference, environment())
+        except (*DATABASE, ImportError) as error:
+            raise StudyError(reason(error, study)) from None
         if journal.trials:
             console.print(f"{study.folder}: continuing after {len(journal.trials)} candidates.")
         tell_precision(journal.study, console)
         engine = worked_off(journal, image, console)
     tell_waiting(journal, console)
+    if engine.halted:
+        raise HaltedError(engine.halted)
     if not engine.finished:
         raise KeyboardInterrupt
     if engine.exhausted and engine.trained() == 0:

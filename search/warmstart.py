@@ -5,6 +5,7 @@ from pathlib import Path
 
 from record.front import front_of
 from record.run import Run, RunError, open_run
+from record.secrets import hidden
 from record.study import Search, Study, StudyError, measures_alike, trains_alike
 from record.trial import State
 from search.journal import Journal
@@ -98,7 +99,7 @@ def take_over(run: str, study: Search, networks: Networks, journal: Journal) -> 
             description = networks.describe(networks.suggest(asked))
             known = journal.add(live, asked.params, description, trial.seed)
             keep_weights(earlier.folder, trial.number, study.folder, known.number)
-            journal.take_over(known, trial, f"{run} trial {trial.number}")
+            journal.take_over(known, trial, hidden(f"{run} trial {trial.number}"))
     return front
 
 

@@ -13,7 +13,8 @@ from record.trial import Trial
 from results.front import front
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
-from search.journal import Journal, mend
+from search.journal import Journal
+from search.storage import mend
 from tests.driving import driven, engine_of, work_off
 
 ALL = ["halving=null"]

@@ -1,0 +1,56 @@
+"""Where trials are kept: opened, mended, and what is said of one that takes no more."""
+
+import os
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
+
+from record.secrets import hidden
+from record.study import Study
+from search.candidate import FULL
+
+DATABASE = StorageInternalError, SQLAlchemyError
+BROKEN = OSError, *DATABASE
+"""What a storage raises that is full, stopped or gone."""
+
+
+class HaltedError(RuntimeError):
+    """The disk is full or the storage is gone; nothing is lost, and the same command continues once it is there."""
+
+
+def open_storage(study: Study) -> BaseStorage | str:
+    """Return the study's storage, its folder made; a line that a killed process left torn is cut off.
+
+    Call it only while no other process writes to the run.
+    """
+    if study.storage is not None:
+        return study.storage
+    path = study.folder / "journal.log"
+    mend(path)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def mend(path: Path) -> None:
+    """Cut an unfinished last line off, and remove the lock file of a process that is gone."""
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    if path.exists():
+        with path.open("rb+") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
+                os.fsync(file.fileno())
+
+
+def reason(error: BaseException, study: Study) -> str:
+    """Say in a sentence, without passwords, why a study's storage takes no more."""
+    if isinstance(error, OSError):
+        if error.errno in FULL:
+            return f"the disk that holds {study.folder} is full."
+        return f"{study.folder} cannot be written: {error.strerror or error}."
+    cause: BaseException = error.__cause__ or error
+    said = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+    return f"the storage {hidden(str(study.storage))} cannot be used: {hidden(said[0] if said else repr(cause))}."
