@@ -22,6 +22,7 @@ from record.study import Comparison, StudyError
 from results.choice import Rule
 from results.table import Format, write, write_all, write_with_notes
 from search.data import DataError
+from search.stopping import to_its_end
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(stderr=True)
@@ -306,4 +307,4 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app()
+    to_its_end(app)

@@ -1,5 +1,6 @@
 """Run or continue a study."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -17,6 +18,7 @@ from results.table import Format, write
 from results.views import front_table
 from search.data import DataError
 from search.running import run, sample, settled, tell_precision
+from search.stopping import to_its_end
 from search.storage import HaltedError
 from spaces.catalogue import listing
 
@@ -75,8 +77,8 @@ def main(
         fail(f"{error} Nothing that is recorded is lost: once that is mended, the same command continues.", HALTED)
     except OSError as error:
         fail(f"the run folder cannot be used: {error}. Name another with runs=FOLDER.")
-    except KeyboardInterrupt:
-        stop()
+    except KeyboardInterrupt as error:
+        stop(getattr(error, "number", signal.SIGINT))
 
 
 def show_candidates(study: Study) -> None:
@@ -105,10 +107,10 @@ def show_front(result: Run) -> None:
     console.print(f"Next: python analyze.py report {result.source}", soft_wrap=True)
 
 
-def stop() -> NoReturn:
-    """Say how to go on after Ctrl-C."""
+def stop(number: int) -> NoReturn:
+    """Say how to go on after Ctrl-C or another signal, and end as shells expect of it."""
     console.print("Stopped. What is finished is kept; the same command continues.")
-    raise typer.Exit(130)
+    raise typer.Exit(128 + number)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -118,4 +120,4 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    to_its_end(lambda: typer.run(main))

@@ -3,6 +3,7 @@
 import copy
 import errno
 import gc
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,8 @@ TOLERANCE = 1e-5
 FULL = errno.ENOSPC, errno.EDQUOT
 """Errors that say that a disk, or a share of it, is full."""
 
-UNSAVED = 60.0
-"""Seconds of training after which an epoch ends with a checkpoint, if no rung does."""
+SAVING = 0.02
+"""Share of the time that writing checkpoints may take, beside those of rungs: an epoch ends with one if that allows."""
 
 CONTEXT = 0.5 * 2**30
 """Bytes of a GPU that a process is taken to need before its first tensor: an estimate, not measured."""
@@ -53,7 +54,7 @@ class Job:
     data: DataConfig
     recipe: Recipe
     rungs: tuple[int, ...]
-    """Epochs after which a checkpoint is written; others too, where an epoch or several take longer than a minute."""
+    """Epochs after which a checkpoint is written; others too, where that takes little of the time."""
     measure: MeasureConfig | None
     """None if the throughput is known."""
     device: str
@@ -111,6 +112,8 @@ class Candidate:
         self.trainer: Trainer | None = None
         self.unsaved = 0.0
         """Seconds of training since the last checkpoint."""
+        self.saving = 0.05
+        """Seconds that writing one takes: a guess until there is one."""
 
     def goes_on_with(self, job: Job) -> bool:
         """Whether this is the trial of `job`, as it was when it was paused, so that no checkpoint need be read."""
@@ -172,9 +175,10 @@ class Candidate:
             if result.epoch == job.recipe.epochs:
                 return Report(epoch=result, final=self.finish(trainer), note=self.noted(trainer))
             self.unsaved += result.seconds
-            if result.epoch in job.rungs or self.unsaved > UNSAVED:
+            if result.epoch in job.rungs or self.saving < SAVING * self.unsaved:
+                start = time.perf_counter()
                 trainer.save(self.checkpoint, job.owner)
-                self.unsaved = 0.0
+                self.saving, self.unsaved = time.perf_counter() - start, 0.0
             return Report(epoch=result, note=self.noted(trainer))
 
     def noted(self, trainer: Trainer) -> str:

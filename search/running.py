@@ -19,6 +19,7 @@ from search.journal import Journal
 from search.measuring.locks import held
 from search.networks import Image, networks_of
 from search.progress import Display
+from search.stopping import stoppable
 from search.storage import DATABASE, HaltedError, reason
 from search.training.precision import native, slow
 from search.warmstart import check
@@ -35,7 +36,7 @@ def run(study: Study, console: Console | None = None) -> Run:
         StudyError: if the study cannot be run, or nothing of its space keeps its limits.
         DataError: if its data is missing.
         HaltedError: if the disk is full or the storage gone; what is recorded is kept, and the same call continues.
-        KeyboardInterrupt: if it was stopped; what is finished is kept, and the same call continues.
+        Stopped: if Ctrl-C, SIGTERM or SIGHUP stopped it; what is finished is kept, and the same call continues.
     """
     console = console or Console(stderr=True)
     image = checked(study)
@@ -54,8 +55,6 @@ def run(study: Study, console: Console | None = None) -> Run:
     tell_waiting(journal, console)
     if engine.halted:
         raise HaltedError(engine.halted)
-    if not engine.finished:
-        raise KeyboardInterrupt
     if engine.exhausted and engine.trained() == 0:
         raise StudyError(
             f"none of {engine.rejected} candidates keeps the limits {limits_text(study)}. Lower them or widen the "
@@ -124,9 +123,18 @@ def worked_off(journal: Journal, image: Image, console: Console) -> Engine:
     display = Display(console, study, journal.optuna.user_attrs["reference"], journal.trials.values())
     engine = Engine(journal, networks_of(study, image), display.changed)
     if not engine.finished:
-        with display:
-            backends.run(engine)
+        try:
+            with stoppable(), display:
+                backends.run(engine)
+        finally:
+            sweep(study)
     return engine
+
+
+def sweep(study: Study) -> None:
+    """Remove what workers that were ended had begun to write."""
+    for part in study.folder.glob("*/*.part"):
+        part.unlink(missing_ok=True)
 
 
 def settled(study: Study) -> Study:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # a worker imports this package, and needs no engine
 def run(engine: "Engine", candidate: type[Candidate] = Candidate) -> None:
     """Run the engine to its end on the backend that its study names, which alone is imported.
 
-    Returns early after Ctrl-C, with the trials under way left to continue.
+    After Ctrl-C the trials under way are left to continue.
 
     Args:
         engine: gives the tasks, and hears what came of them.

@@ -1,6 +1,7 @@
 """Plain processes of this machine as the backend: no Ray, and tracebacks in the run folder's workers.log."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ LOST = suppress(BrokenPipeError, ConnectionResetError)
 
 
 def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
-    """Run the engine to its end; returns early after Ctrl-C, with the trials under way left to continue.
+    """Run the engine to its end; Ctrl-C ends its workers, with the trials under way left to continue.
 
     A trial whose worker dies is begun anew up to twice, and resumes from its checkpoint.
 
@@ -45,8 +46,7 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     with tempfile.TemporaryDirectory(prefix="repmlp-") as scratch:
         driver = Driver(engine, candidate, gpus, log, Path(scratch))
         try:
-            with suppress(KeyboardInterrupt):
-                driver.drive()
+            driver.drive()
         finally:
             driver.close()
 
@@ -211,7 +211,9 @@ class Crew:
         """End the processes."""
         for link, process in zip(self.links, self.processes, strict=True):
             link.close()
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with the processes that load its data
+        for process in self.processes:
             process.wait()
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
@@ -39,6 +41,7 @@ from search.backends.places import places  # noqa: E402
 from search.backends.raytrain import Team  # noqa: E402
 from search.candidate import Candidate, Job, Report  # noqa: E402
 from search.engine import Engine  # noqa: E402
+from search.stopping import SIGNALS  # noqa: E402
 
 PLACED = 60.0
 """Seconds within which the measuring process must have found its place."""
@@ -180,7 +183,7 @@ class TellEngine(EngineLink, FIFOScheduler):
 
 
 def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
-    """Run the engine to its end on Ray; returns early after Ctrl-C, with the trials under way left to continue.
+    """Run the engine to its end on Ray; Ctrl-C ends its workers, with the trials under way left to continue.
 
     A trial whose worker dies is placed anew up to twice and resumes from its checkpoint.
 
@@ -193,9 +196,10 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     """
     resources = engine.study.resources
     worker = Worker if candidate is Candidate else type("Worker", (Worker,), {"kind": candidate})
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGUSR1)}
     started = connect(resources)
     try:
+        take_back(handlers)
         engine.places = min(engine.places, places(resources, ray.cluster_resources(), "Ray"))
         measurer, _held = measuring(resources)
         asking = AskEngine(engine, measurer)
@@ -217,9 +221,14 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     finally:
         if started:
             ray.shutdown()
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Tune leaves its own behind, under which Ctrl-C does nothing
-                signal.signal(number, handler)
+        take_back(handlers)
+
+
+def take_back(handlers: Mapping[int, Any]) -> None:
+    """Put signal handlers back: Ray's own dumps the stack at SIGTERM, and Tune leaves one for SIGUSR1 behind."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def measuring(resources: Resources) -> tuple[str, Any]:

@@ -41,12 +41,12 @@ def read(path: Path, owner: Owner, device: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of protocols that noise seems to have
             state = torch.load(path, map_location=device, weights_only=True)
-        found = dict(state.get("owner", {}))
+        found = state.get("owner")
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes of the reader
         raise CheckpointError(f"is damaged ({type(error).__name__})") from None
-    if not found:
+    if found is None:
         raise CheckpointError("does not say whose it is")
     others = [name for name in owner if found.get(name) != owner[name]]
     if others:

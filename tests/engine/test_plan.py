@@ -81,7 +81,7 @@ def test_the_plan_lists_every_network_with_the_first_seed_first(ablation: Path) 
 
 
 def test_long_epochs_leave_checkpoints_without_rungs(ablation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.candidate.UNSAVED", 0.0)
+    monkeypatch.setattr("search.candidate.SAVING", 1e9)
     engine = engine_of(ablation, "seeds=1", "training.epochs=3")
     job = engine.next()
     assert not isinstance(job, str)

@@ -182,7 +182,7 @@ def test_a_candidate_measures_trains_converts_and_keeps_its_weights(tmp_path: Pa
 def test_a_candidate_resumes_from_its_last_rung(tmp_path: Path) -> None:
     first = Candidate(task(tmp_path, measure=None))
     whole = [first.advance() for _ in range(2)]
-    second = Candidate(task(tmp_path, measure=None))
+    second = Candidate(task(tmp_path, measure=None, trained=1))
     assert second.advance().epoch.epoch == 2
     assert second.trainer.curve[0] == whole[0].epoch
 
