@@ -25,7 +25,7 @@ from search.data import DataError
 from search.stopping import to_its_end
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False)
 RunName = Annotated[str, typer.Argument(help="Run folder, such as runs/default, or STORAGE_URL#NAME.", metavar="RUN")]
 TrialNumber = Annotated[int | None, typer.Option("--trial", help="The most accurate one in validation otherwise.")]
 Style = Annotated[Format, typer.Option("--format", help="How the table is written.")]

@@ -22,7 +22,7 @@ from search.stopping import to_its_end
 from search.storage import HaltedError
 from spaces.catalogue import listing
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False)
 HALTED = 75
 """Exit code, that of sysexits.h for what may be tried again: the disk was full or the storage gone."""
 

@@ -1,6 +1,5 @@
 """A run: a study that has been started, as its storage holds it, with its trials and frames of them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -51,6 +50,10 @@ DTYPES = {
 """Columns of the frame of trials beside the quantities and the parameters, and their types."""
 WHOLE = ("macs", "params")
 """Quantities that are whole numbers."""
+
+
+DAMAGE = AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError
+"""What reading a damaged record raises."""
 
 
 class RunError(ValueError):
@@ -155,8 +158,11 @@ def study_in(loaded: optuna.Study, run: str) -> Study:
     Raises:
         RunError: if the code of today does not read it.
     """
-    values = study_values(loaded.user_attrs, loaded.get_trials(deepcopy=False))
-    kind = kind_of(values)
+    try:
+        values = study_values(loaded.user_attrs, loaded.get_trials(deepcopy=False))
+        kind = kind_of(values)
+    except DAMAGE as error:
+        raise RunError(damaged(run, error)) from None
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -164,10 +170,19 @@ def study_in(loaded: optuna.Study, run: str) -> Study:
 
 
 def trials_in(loaded: optuna.Study, study: Study) -> list[Trial]:
-    """Return all trials that were begun."""
+    """Return all trials that were begun.
+
+    Raises:
+        RunError: if one is damaged.
+    """
     found = [begun for begun in loaded.get_trials(deepcopy=False) if begun.state is not TrialState.WAITING]
     twice = second_measurements(loaded.user_attrs, found)
-    trials = [restored(frozen, trial_attributes(frozen), study.training.epochs) for frozen in found]
+    trials = []
+    for frozen in found:
+        try:
+            trials.append(restored(frozen, trial_attributes(frozen), study.training.epochs))
+        except DAMAGE as error:
+            raise RunError(damaged(f"trial {frozen.number} of {study.name}", error)) from None
     for trial in trials:
         if trial.deploy_id in twice and trial.confirmed is None:
             trial.confirmed = Throughput(**twice[trial.deploy_id])
@@ -189,14 +204,31 @@ def open_study(run: str) -> optuna.Study:
         known = sorted(str(p.parent) for p in Path("runs").glob("*/journal.log"))
         there = f"runs here: {', '.join(known)}" if known else "start one with run_search.py"
         raise RunError(f"{run} is not a run folder, since {path} does not exist; {there}.")
-    try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        studies = storage.get_all_studies()
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise RunError(f"{path} is damaged ({error}); take it from a backup, or start anew with name=NEW.") from None
+    storage = journal_at(path)
+    studies = storage.get_all_studies()
     if not studies:
         raise RunError(f"{path} holds no study.")
     return optuna.load_study(study_name=studies[0].study_name, storage=storage)
+
+
+def journal_at(path: Path) -> JournalStorage:
+    """Open a journal.
+
+    Raises:
+        RunError: if it is damaged.
+    """
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        storage.get_all_studies()  # which reads it all
+    except DAMAGE as error:
+        raise RunError(damaged(path, error)) from None
+    return storage
+
+
+def damaged(what: object, error: Exception) -> str:
+    """Say that something stored is damaged, and what to do."""
+    why = " ".join(str(error).split())[:100] or type(error).__name__
+    return f"{what} is damaged ({why}); take it from a backup, or start anew with name=NEW."
 
 
 def trials_frame(trials: Sequence[Trial], objectives: Sequence[Quantity] = ()) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def run(study: Study, console: Console | None = None) -> Run:
         HaltedError: if the disk is full or the storage gone; what is recorded is kept, and the same call continues.
         Stopped: if Ctrl-C, SIGTERM or SIGHUP stopped it; what is finished is kept, and the same call continues.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False, emoji=False)
     image = checked(study)
     reference = reference_point(study, image)
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +46,8 @@ def run(study: Study, console: Console | None = None) -> Run:
         try:
             journal = Journal(study)
             journal.opened(reference, environment())
+        except RunError as error:
+            raise StudyError(str(error)) from None
         except (*DATABASE, ImportError) as error:
             raise StudyError(reason(error, study)) from None
         if journal.trials:

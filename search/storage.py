@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
+from record.run import journal_at
 from record.secrets import hidden
 from record.study import Study
 from search.candidate import FULL
@@ -25,12 +25,15 @@ def open_storage(study: Study) -> BaseStorage | str:
     """Return the study's storage, its folder made; a line that a killed process left torn is cut off.
 
     Call it only while no other process writes to the run.
+
+    Raises:
+        RunError: if its journal is damaged.
     """
     if study.storage is not None:
         return study.storage
     path = study.folder / "journal.log"
     mend(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    return journal_at(path)
 
 
 def mend(path: Path) -> None:
@@ -39,7 +42,8 @@ def mend(path: Path) -> None:
     if path.exists():
         with path.open("rb+") as file:
             content = file.read()
-            whole = content.rfind(b"\n") + 1
+            lines = content[: content.rfind(b"\n") + 1].rstrip(b"\0\r\n ")  # NULs are what a power cut leaves
+            whole = len(lines) + 1 if lines else 0
             if whole < len(content):
                 file.truncate(whole)
                 os.fsync(file.fileno())

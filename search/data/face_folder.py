@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 from torchvision.transforms import v2
 
 from search.data.base import DataError, Source, TaskName
-from search.data.streams import Example, OneImage, Stream, StreamedImages, read_labelled, whole
+from search.data.streams import Example, OneImage, Stream, StreamedImages, picture, read_labelled, whole
 from search.data.tensors import Dataset, Split, held_out_and_rest, statistics
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
@@ -160,7 +159,7 @@ def with_roles(faces: Faces, parts: Sequence[Tensor], size: int | None) -> Split
     """Read the pictures of gallery, probes and unseen people, with targets (identity, role), `(N, 2)`."""
     chosen = torch.cat(list(parts))
     roles = torch.cat([torch.full_like(part, role) for part, role in zip(parts, (GALLERY, PROBE, UNSEEN), strict=True)])
-    pictures = [picture(faces.files[i], size) for i in chosen.tolist()]
+    pictures = [face(faces.files[i], size) for i in chosen.tolist()]
     shapes = sorted({tuple(p.shape) for p in pictures})
     if len(shapes) > 1:
         raise DataError(f"the pictures are of shapes {shapes[0]} and {shapes[1]}; set data.size, all grey or all RGB.")
@@ -200,13 +199,10 @@ def list_faces(config: FaceFolder) -> Faces:
     )
 
 
-def picture(path: Path, size: int | None) -> Tensor:
+def face(path: Path, size: int | None) -> Tensor:
     """Read one picture `(C, H, W)`, grey or RGB as it is stored, centre-cropped at `size`."""
-    try:
-        with Image.open(path) as stored:
-            image = v2.functional.pil_to_tensor(stored if stored.mode == "L" else stored.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    stored = picture(path, None)
+    image = v2.functional.pil_to_tensor(stored if stored.mode == "L" else stored.convert("RGB"))
     return image if size is None else v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
 
 

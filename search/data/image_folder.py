@@ -9,7 +9,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from search.data.base import DataError, Source, TaskName
-from search.data.streams import Example, OneImage, Stream, StreamedImages, read_labelled, whole
+from search.data.streams import Example, OneImage, Stream, StreamedImages, once, picture, read_labelled, whole
 from search.data.tensors import TensorSet, held_out_and_rest
 
 
@@ -79,15 +79,18 @@ def half_of(root: Path, train: bool) -> Path:
 
 
 def class_folders(folder: Path, transform: Any = None) -> datasets.ImageFolder:
-    """List the images of a folder of class folders.
+    """List the images of a folder of class folders, each once, however often links lead to it.
 
     Raises:
         DataError: if it is none.
     """
     try:
-        return datasets.ImageFolder(folder, transform)
-    except FileNotFoundError as error:
+        found = datasets.ImageFolder(folder, transform, loader=picture)
+    except OSError as error:
         raise DataError(f"{folder} is not a folder of class folders with images ({error}).") from None
+    found.samples = found.imgs = once(found.samples)
+    found.targets = [label for _, label in found.samples]
+    return found
 
 
 def random_crop(size: int, flip: bool, auto_augment: bool) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import pad
@@ -17,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
 from search.data.base import DataError, TaskName
-from search.data.streams import Stream, StreamedSet
+from search.data.streams import Stream, StreamedSet, picture
 
 IGNORED = 255
 FILL = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORED}
@@ -91,9 +90,8 @@ class ReadPair:
         """Class of each label."""
 
     def __call__(self, example: Pair) -> tuple[Any, Any]:
-        with Image.open(example[0]) as image, Image.open(example[1]) as labels:
-            pixels = v2.functional.pil_to_tensor(image.convert("RGB"))
-            classes = torch.from_numpy(self.table[np.asarray(labels)])
+        pixels = v2.functional.pil_to_tensor(picture(example[0]))
+        classes = torch.from_numpy(self.table[np.asarray(picture(example[1], None))])
         if classes.shape != pixels.shape[1:]:
             raise DataError(f"{example[1]} is {tuple(classes.shape)}, but its image is {tuple(pixels.shape[1:])}.")
         return tv_tensors.Image(pixels), tv_tensors.Mask(classes)

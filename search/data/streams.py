@@ -1,12 +1,14 @@
 """Image sets too large to hold: read from files and augmented by worker processes as training goes."""
 
+import os
 import signal
+import struct
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -25,6 +27,8 @@ Example = tuple[Path, Any]
 """File of an image, and its label or the file of its label map."""
 Transform = Callable[[Any, Any], tuple[Tensor, Tensor]]
 """From an image `(3, H, W)` and its target to what is stacked into batches: `(k, 3, size, size)` and k targets."""
+
+Labelled = TypeVar("Labelled", bound=tuple[str, int])
 
 
 class Item(NamedTuple):
@@ -286,8 +290,39 @@ class OneImage:
         return self.transform(image).unsqueeze(0), torch.tensor([label])
 
 
+def picture(path: Path | str, mode: str | None = "RGB") -> Image.Image:
+    """Return an image file, decoded.
+
+    Args:
+        path: of the file.
+        mode: that it is converted to; None keeps its own.
+
+    Raises:
+        DataError: if it is missing, empty, cut off, no image, or of far more pixels than an image has.
+    """
+    try:
+        with Image.open(path) as stored:
+            stored.load()
+            return stored if mode is None else stored.convert(mode)
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}; remove or replace it.") from None
+
+
+def once(samples: list[Labelled]) -> list[Labelled]:
+    """Return samples (path, label) without those that a link to a folder lists again under the same label."""
+    kept: dict[tuple[str, str, int], Labelled] = {}
+    real = cache(os.path.realpath)
+    for sample in samples:
+        folder, _, name = sample[0].rpartition(os.sep)
+        kept.setdefault((real(folder), name, sample[1]), sample)
+    return list(kept.values())
+
+
 def read_labelled(example: Example) -> tuple[Tensor, Any]:
-    """Read an image as uint8 `(3, H, W)`."""
+    """Read an image as uint8 `(3, H, W)`.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
     path, label = example
-    with Image.open(path) as image:
-        return v2.functional.pil_to_tensor(image.convert("RGB")), label
+    return v2.functional.pil_to_tensor(picture(path)), label

@@ -1,14 +1,19 @@
 """Runs that cannot be analysed: one or two sentences, nothing half-written, and no traceback."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from record.run import RunError, open_run
+from record.study import StudyError
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
-from tests.driving import analysis, engine_of, run_folder, work_off
+from search.journal import Journal
+from tests.driving import analysis, engine_of, run_folder, searched, work_off
 
 
 def empty(tiny: Path) -> None:
@@ -107,6 +112,34 @@ def test_a_journal_that_is_damaged_within_is_named(tiny: Path) -> None:
     path.write_text("".join([*lines[:3], "{torn\n", *lines[3:]]))
     done = analysis("front", run_folder(tiny))
     assert (done.exit_code, "is damaged" in done.stderr) == (2, True), done.output
+    assert "is damaged" in searched(tiny, "trials=1", "halving=null").stderr
+
+
+def test_whatever_happens_to_a_line_of_a_journal_ends_in_a_sentence(tiny: Path) -> None:
+    """Either the run is read, or it is said what is damaged."""
+    engine = engine_of(tiny, "trials=2", "halving=null")
+    work_off(engine)
+    path = run_folder(tiny) / "journal.log"
+    lines, random = path.read_text().splitlines(), Random(0)
+    known = json.loads(lines[0])
+    odd = ["@", "[1, 2]", "7", "null", "", "\0" * 64, json.dumps(known | {"op_code": 99}), json.dumps({"op_code": "x"})]
+    told = 0
+    for _ in range(150):
+        changed = list(lines)
+        at = random.randrange(len(lines))
+        value = json.loads(changed[at])
+        key = random.choice(list(value))
+        less = {k: v for k, v in value.items() if k != key}
+        other = value | {key: random.choice([None, -3, "z", [1], {}])}
+        instead = [[], [lines[at]] * 2, [json.dumps(less)], [json.dumps(other)], [random.choice(odd)]]
+        changed[at : at + 1] = random.choice(instead)
+        path.write_text("\n".join(changed) + random.choice(["\n", "\n\n", "\n\0\0", ""]))
+        try:
+            open_run(path.parent).front()
+            Journal(engine.study)
+        except (RunError, StudyError) as error:
+            told += "is damaged" in str(error)
+    assert told > 30
 
 
 def test_weights_of_another_network_leave_a_report_without_its_picture(tiny: Path) -> None:

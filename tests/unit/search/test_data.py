@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from search.data import Cifar10, DataError, ImageFolder, Mnist5k, load
+from search.data.image_folder import class_folders
 from search.data.tensors import cut_out, draw_moves, stratified
 
 
@@ -117,3 +120,49 @@ def test_cifar_10_as_torchvision_lays_it_out(cifar10: Path) -> None:
     assert torch.equal(data.validation.labels.bincount(), torch.full((10,), 500))
     means = data.mean.flatten() / 255
     torch.testing.assert_close(means, torch.tensor([0.4914, 0.4822, 0.4465]), atol=2e-3, rtol=0)
+
+
+def huge() -> bytes:
+    """Return a PNG file that says that it has 400 million pixels."""
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(head)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "cut", "gone", "huge"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, damage: str, stream: bool) -> None:
+    for label in "ab":
+        folder = tmp_path / "train" / label
+        folder.mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i}.png")
+    bad = tmp_path / "train" / "a" / "1.png"
+    content = {"empty": b"", "noise": bytes(range(256)), "cut": bad.read_bytes()[:50], "huge": huge()}
+    bad.unlink()
+    if damage == "gone":
+        bad.symlink_to(tmp_path / "nowhere.png")
+    else:
+        bad.write_bytes(content[damage])
+    study = ImageFolder(root=str(tmp_path), size=8, validation=0.25, stream=stream, workers=0)
+
+    def read() -> None:
+        source = study.load()
+        list(source.held_out())
+        list(source.batches(2, torch.Generator().manual_seed(0)))
+
+    with pytest.raises(DataError, match=r"1\.png cannot be read as an image"):
+        read()
+
+
+def test_a_folder_that_is_linked_to_itself_counts_once(tmp_path: Path) -> None:
+    for label in "ab":
+        folder = tmp_path / "train" / label
+        folder.mkdir(parents=True)
+        (folder / "again").symlink_to(folder)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i}.png")
+    found = class_folders(tmp_path / "train")
+    assert [Path(path).name for path, _ in found.samples] == ["0.png", "1.png", "2.png"] * 2
+    assert found.targets == [0, 0, 0, 1, 1, 1]
+    assert len(found) == 6
