@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 Size = tuple[int, int]
 T = TypeVar("T")
+LARGEST, WIDEST = 1 << 20, 1000
+"""The most that a count and a factor can be."""
 
 
 def check_fields(config: Any) -> None:
@@ -65,7 +67,7 @@ def positive(value: Any, name: str) -> int:
     """Check that a value is a positive integer, and return it."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}={value!r} must be a positive integer.")
-    return value
+    return at_most(value, name, LARGEST)
 
 
 def pair(value: Any, name: str) -> Size:
@@ -79,7 +81,14 @@ def pair(value: Any, name: str) -> Size:
         or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in value)
     ):
         raise ValueError(f"{name}={given!r} must be a positive integer or a pair of them, such as 7 or (7, 5).")
-    return value[0], value[1]
+    return at_most(value[0], name, LARGEST), at_most(value[1], name, LARGEST)
+
+
+def at_most(value: T, name: str, most: Any) -> T:
+    """Check that a number is no larger than any that makes sense, as tensors of its size could not even be counted."""
+    if value > most:
+        raise ValueError(f"{name}={value!r} is too large; use at most {most:,}.")
+    return value
 
 
 def odd_pair(value: Any, name: str) -> Size:
@@ -97,7 +106,7 @@ def factor(value: Any, name: str) -> float:
     """Check that a value is a positive, finite number, and return it."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{name}={value!r} must be a positive, finite number, such as 0.5 or 1.")
-    return value
+    return at_most(value, name, WIDEST)
 
 
 def sequence(values: Any, name: str, what: str) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ A set of one's own whose tensors fit in memory is a `TensorSet` with a `read`, o
 """
 
 import functools
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ class TensorSet(DataConfig):
         """Return what is read, resized as configured."""
         images, labels = self.read(train)
         if self.size is not None and images.shape[2:] != (self.size, self.size):
-            images = torch.cat([resize(part, self.size) for part in images.split(4096)])
+            images = resize(images, self.size)
         return Split(images, labels)
 
     def load(self, device: str = "cpu") -> Source:
@@ -216,8 +217,23 @@ def stratified(labels: Tensor, share: float, generator: torch.Generator) -> tupl
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    small = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return small.round().clamp(0, 255).to(torch.uint8)
+    """Return uint8 images `(n, C, size, size)`; beside them it needs memory for few.
+
+    Raises:
+        DataError: if they take more than half of the memory that is free.
+    """
+    needed, free = images.shape[:2].numel() * size**2, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > free / 2:
+        raise DataError(
+            f"data.size={size} makes of {len(images)} images {needed / 2**30:,.1f} GiB, more than half of the "
+            f"{free / 2**30:.1f} GiB that are free; lower it."
+        )
+
+    def small(some: Tensor) -> Tensor:
+        scaled = F.interpolate(some.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return scaled.round().clamp(0, 255).to(torch.uint8)
+
+    return torch.cat([small(some) for some in images.split(256)])
 
 
 def draw_moves(count: int, pad: int, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

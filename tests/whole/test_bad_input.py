@@ -10,6 +10,7 @@ import pytest
 
 from record.run import RunError, open_run
 from record.study import StudyError
+from repmlp.networks.resnet import resnet
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
 from search.journal import Journal
@@ -150,3 +151,10 @@ def test_weights_of_another_network_leave_a_report_without_its_picture(tiny: Pat
     assert done.exit_code == 0, done.output
     named = analysis("kernel", run_folder(tiny))
     assert (named.exit_code, "is damaged or truncated" in named.stderr) == (2, True), named.output
+
+
+def test_sizes_that_no_machine_has_are_refused(tiny: Path) -> None:
+    found = searched(tiny, "--dry-run", "space.channels=[[1000000000,8]]")
+    assert (found.exit_code, "too large; use at most 1,048,576" in found.stderr) == (2, True), found.stderr
+    with pytest.raises(ValueError, match=r"width=1e\+308 is too large; use at most 1,000"):
+        resnet(width=1e308)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from search.data import Cifar10, DataError, ImageFolder, Mnist5k, load
 from search.data.image_folder import class_folders
-from search.data.tensors import cut_out, draw_moves, stratified
+from search.data.tensors import cut_out, draw_moves, resize, stratified
 
 
 def test_the_default_digits_need_no_download_and_split_evenly() -> None:
@@ -166,3 +166,14 @@ def test_a_folder_that_is_linked_to_itself_counts_once(tmp_path: Path) -> None:
     assert [Path(path).name for path, _ in found.samples] == ["0.png", "1.png", "2.png"] * 2
     assert found.targets == [0, 0, 0, 1, 1, 1]
     assert len(found) == 6
+
+
+def test_a_size_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.size=100000 makes of \d+ images [\d,.]+ GiB, more than half"):
+        load(Mnist5k(size=100_000))
+
+
+def test_images_are_resized_as_in_one_piece() -> None:
+    images = torch.randint(0, 256, (300, 1, 28, 28), dtype=torch.uint8)
+    alone = torch.cat([resize(image[None], 12) for image in images])
+    assert torch.equal(resize(images, 12), alone)
