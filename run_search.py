@@ -63,7 +63,10 @@ def main(
     With `seeds`, train listed networks instead, such as an ablation or a finished pick, and print their test accuracy.
 
     The same command again continues: nothing that is finished is trained again, what was cut off goes on from its last
-    checkpoint, and a larger trials= adds to it. Ctrl-C stops cleanly at any time.
+    checkpoint, and a larger trials= adds to it. Ctrl-C stops cleanly at any time, and so do SIGTERM and SIGHUP.
+
+    Exit codes: 0 done; 1 no trial has a result; 2 something given is wrong; 75 the disk is full or the storage is gone,
+    so try again later; 129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM.
     """
     try:
         chosen = read_study(study, overrides or [])
