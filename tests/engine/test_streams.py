@@ -175,7 +175,7 @@ def test_an_epoch_after_an_unfinished_one_is_as_any_other(tmp_path: Path, how: s
         stored = [file.read_bytes() for file in files]
         for file in files:
             file.write_bytes(b"")
-        with pytest.raises(OSError, match="cannot identify"):
+        with pytest.raises(DataError, match="cannot identify"):
             next(batches)
         for file, content in zip(files, stored):
             file.write_bytes(content)
