@@ -8,10 +8,12 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.exceptions import StorageInternalError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from record.files import explained
 from record.measure import Throughput
@@ -52,6 +54,8 @@ WHOLE = ("macs", "params")
 """Quantities that are whole numbers."""
 
 
+DATABASE = StorageInternalError, SQLAlchemyError
+"""What a database raises that is stopped or gone."""
 DAMAGE = AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError
 """What reading a damaged record raises."""
 
@@ -197,7 +201,7 @@ def open_study(run: str) -> optuna.Study:
             raise RunError(f"{hidden(run)} names a storage; add its study, as in {hidden(run)}#NAME.")
         try:
             return optuna.load_study(study_name=name, storage=url)
-        except (KeyError, ImportError, OSError) as error:
+        except (KeyError, ImportError, OSError, *DATABASE) as error:
             raise RunError(f"{hidden(run)} cannot be opened: {hidden(str(error))}") from None
     path = Path(run) / "journal.log"
     if not path.is_file():

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from record.quantities import excess
-from record.run import Run, RunError, open_run
+from record.run import DATABASE, Run, RunError, open_run
 from record.study import Comparison, Study, StudyError
 from search import backends
 from search.data import load
@@ -20,7 +20,7 @@ from search.measuring.locks import held
 from search.networks import Image, networks_of
 from search.progress import Display
 from search.stopping import stoppable
-from search.storage import DATABASE, HaltedError, reason
+from search.storage import HaltedError, reason
 from search.training.precision import native, slow
 from search.warmstart import check
 

@@ -3,16 +3,13 @@
 import os
 from pathlib import Path
 
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
-from sqlalchemy.exc import SQLAlchemyError
 
-from record.run import journal_at
+from record.run import DATABASE, journal_at
 from record.secrets import hidden
 from record.study import Study
 from search.candidate import FULL
 
-DATABASE = StorageInternalError, SQLAlchemyError
 BROKEN = OSError, *DATABASE
 """What a storage raises that is full, stopped or gone."""
 

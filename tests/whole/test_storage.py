@@ -89,6 +89,12 @@ def test_a_storage_that_is_not_there_is_told_in_a_sentence(tiny: Path) -> None:
     assert len(found.stderr.splitlines()) < 6
 
 
+def test_a_database_that_cannot_be_read_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "no.db").write_bytes(b"no database" * 99)
+    found = analysis("front", f"sqlite:///{tmp_path / 'no.db'}#tiny")
+    assert (found.exit_code, "cannot be opened" in found.stderr) == (2, True), found.output
+
+
 def test_a_password_is_neither_stored_nor_shown(tiny: Path, tmp_path: Path) -> None:
     base = tmp_path / "study.db"
     url = f"sqlite:///file:{base}?uri=true&password=s3cret"
