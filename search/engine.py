@@ -134,13 +134,17 @@ class Engine:
 
     def prepare(self) -> None:
         """Choose the next new trial, if none is ready yet; a backend calls it while all workers are busy."""
+        with self.halting():
+            self.ready()
+
+    def ready(self) -> None:
+        """Choose the next new trial, if none is chosen yet and there is to be one."""
         if self.prepared is None and not self.queue and not self.halted and not self.spent:
-            with self.halting():
-                self.prepared = self.candidate()
+            self.prepared = self.candidate()
 
     def fresh(self) -> Trial | None:
         """Return a new trial, if there is to be one."""
-        self.prepare()
+        self.ready()
         trial, self.prepared = self.prepared, None
         return trial
 

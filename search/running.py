@@ -57,6 +57,8 @@ def run(study: Study, console: Console | None = None) -> Run:
     tell_waiting(journal, console)
     if engine.halted:
         raise HaltedError(engine.halted)
+    if not engine.finished:
+        raise KeyboardInterrupt
     if engine.exhausted and engine.trained() == 0:
         raise StudyError(
             f"none of {engine.rejected} candidates keeps the limits {limits_text(study)}. Lower them or widen the "

@@ -224,7 +224,7 @@ def spawned(gpu: str | None, threads: int, log: Path) -> tuple[Connection, subpr
     path = {"PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)}
     with log.open("ab") as output, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"from search.backends.worker import main; main({theirs.fileno()})"],
+            [sys.executable, "-c", f"from search.backends.worker import main; main({theirs.fileno()}, {os.getpid()})"],
             env=os.environ | seen | path,
             pass_fds=[theirs.fileno()],
             process_group=0,  # Ctrl-C in a terminal is the driver's to hear

@@ -68,19 +68,19 @@ def begun(order: Start, before: Candidate | None) -> Candidate:
     return order.candidate(job if order.rank == 0 else replace(job, measure=None), (order.rank, job.workers))
 
 
-def end_with_parent() -> None:
+def end_with_parent(driver: int) -> None:
     """Let Linux end this process when the driver is gone, however that ended, and not only at its next report."""
     if sys.platform == "linux":
         parent_death_signal = 1
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-        if os.getppid() == 1:  # it went before that
+        if os.getppid() != driver:  # it went before that
             os._exit(1)
 
 
-def main(socket: int) -> NoReturn:
-    """Serve on an inherited socket, and end."""
+def main(socket: int, driver: int) -> NoReturn:
+    """Serve on a socket inherited from the process `driver`, and end."""
     connection: Any = Connection(socket)
-    end_with_parent()
+    end_with_parent(driver)
     with suppress(BrokenPipeError):  # the driver is gone
         serve(connection)
     os._exit(0)  # at once: the end of a process group would wait for its peers, which may be gone

@@ -64,6 +64,22 @@ def test_a_checkpoint_that_finds_no_room_fails_no_trial(tiny: Path) -> None:
     assert (job.number, again.journal.trials[0].state, again.halted) == (0, "paused", "")
 
 
+def test_no_paused_trial_is_given_up_when_the_next_one_finds_no_room(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(tiny, "trials=2")
+    driven(engine)
+
+    def no_room() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engine, "candidate", no_room)
+    monkeypatch.setattr(engine.policy, "promoted", lambda _: None)
+    assert engine.next() == "finished"
+    assert "is full" in engine.halted
+    assert engine.journal.trials[0].state == "paused"
+
+
 def test_a_storage_that_goes_away_halts_the_study_and_comes_back(tiny: Path, tmp_path: Path) -> None:
     base = tmp_path / "study.db"
     engine = engine_of(tiny, "trials=3", f"storage=sqlite:///{base}")
