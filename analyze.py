@@ -16,6 +16,7 @@ from rich.console import Console
 from yaml import YAMLError
 
 from deploy.formats import FormatError, names
+from record.folders import whole
 from record.quantities import limits
 from record.run import Run, RunError, open_run
 from record.study import Comparison, StudyError
@@ -152,7 +153,7 @@ def pick(
     from deploy.picking import readable_rivals
 
     result = checked(run)
-    path = out or result.folder / "pick.yaml"
+    path = out or result.local / "pick.yaml"
     with told(path):
         kept = {key: value for key, value in given.items() if value is not None} | dict(map(number_of, limit or []))
         chosen = result.pick(rule, trial, **kept)
@@ -215,11 +216,11 @@ def kernel(
         figure = draw(chosen, name, (row, column))
     except ValueError as error:
         fail(f"--point {point}: {error}")
-    path = out or result.folder / f"kernel-{number}.png"
+    path = out or result.local / f"kernel-{number}.png"
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         fail(f"--out {path} must end in .png, .svg or .pdf.")
-    with told(path):
-        figure.savefig(path, dpi=150)
+    with told(path), whole(path) as part:
+        figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
     console.print(f"Written: {path}")
 
 
@@ -242,7 +243,7 @@ def export(
     from results.choice import best_trial
 
     result = started(run)
-    folder = out or result.folder / ("export" if trial is None else f"export-{trial}")
+    folder = out or result.local / ("export" if trial is None else f"export-{trial}")
     try:
         with told("the export"), console.status("") as status:
             number = best_trial(result) if trial is None else trial

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 import yaml
 
-from record.atomic import whole
 from record.files import checked
+from record.folders import whole
 from record.quantities import Quantity
 from record.quantities import limits as known_limits
 from record.run import Run, RunError

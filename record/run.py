@@ -16,10 +16,12 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from record.files import explained
+from record.folders import UnreachableError, elsewhere, folder_at
 from record.measure import Throughput
 from record.plugins import called
 from record.quantities import QUANTITIES, Quantity
 from record.secrets import hidden
+from record.segments import Segments
 from record.stored import second_measurements, study_values, trial_attributes
 from record.study import Study, kind_of
 from record.trial import Trial, restored
@@ -81,7 +83,7 @@ class Run:
     source: str = ""
     """As commands are given it: the run folder, or URL#NAME."""
     folder: Path = Path()
-    """Where weights and reports are."""
+    """Where weights and reports are; one elsewhere is of universal_pathlib."""
 
     @property
     def name(self) -> str:
@@ -91,6 +93,11 @@ class Run:
     def objectives(self) -> list[str]:
         """Names, which are columns of `trials`."""
         return [q.name for q in self.study.quantities]
+
+    @property
+    def local(self) -> Path:
+        """Where to write what is read here next: the run folder, or runs/NAME if that is elsewhere."""
+        return self.folder if isinstance(self.folder, Path) else Path("runs") / self.name
 
     @property
     def maximise(self) -> list[bool]:
@@ -113,7 +120,7 @@ class Run:
 
     def figure(self, path: str | Path) -> None:
         """Draw the front into a .pdf, .svg or .png, see `results.figures`."""
-        called("results.figures:write", self, Path(path))
+        called("results.figures:write", self, folder_at(str(path)))
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one HTML file that works offline; in the run folder by default. See `results.report`."""
@@ -152,7 +159,7 @@ def open_run(run: str | Path) -> Run:
         reference=attributes.get("reference", {}),
         environments=attributes.get("environments", []),
         source=hidden(str(run)),
-        folder=study.folder if "://" in str(run) else Path(run),
+        folder=study.folder if "#" in str(run) else folder_at(str(run)),
     )
 
 
@@ -196,36 +203,44 @@ def trials_in(loaded: optuna.Study, study: Study) -> list[Trial]:
 def open_study(run: str) -> optuna.Study:
     """Open the Optuna study of a run for reading."""
     url, _, name = run.rpartition("#")
-    if "://" in run:
+    if "://" in run and not elsewhere(run):
         if not url:
             raise RunError(f"{hidden(run)} names a storage; add its study, as in {hidden(run)}#NAME.")
         try:
             return optuna.load_study(study_name=name, storage=url)
         except (KeyError, ImportError, OSError, *DATABASE) as error:
             raise RunError(f"{hidden(run)} cannot be opened: {hidden(str(error))}") from None
-    path = Path(run) / "journal.log"
-    if not path.is_file():
-        known = sorted(str(p.parent) for p in Path("runs").glob("*/journal.log"))
-        there = f"runs here: {', '.join(known)}" if known else "start one with run_search.py"
-        raise RunError(f"{run} is not a run folder, since {path} does not exist; {there}.")
-    storage = journal_at(path)
+    if elsewhere(run):
+        storage = journal_in(folder_at(run))
+        if not storage.get_all_studies():
+            raise RunError(f"{run} is not a run folder, since it has no journal.")
+    else:
+        path = Path(run) / "journal.log"
+        if not path.is_file():
+            known = sorted(str(p.parent) for p in Path("runs").glob("*/journal.log"))
+            there = f"runs here: {', '.join(known)}" if known else "start one with run_search.py"
+            raise RunError(f"{run} is not a run folder, since {path} does not exist; {there}.")
+        storage = journal_in(Path(run))
     studies = storage.get_all_studies()
     if not studies:
-        raise RunError(f"{path} holds no study.")
+        raise RunError(f"{run} holds no study.")
     return optuna.load_study(study_name=studies[0].study_name, storage=storage)
 
 
-def journal_at(path: Path) -> JournalStorage:
-    """Open a journal.
+def journal_in(folder: Path) -> JournalStorage:
+    """Open the journal of a run folder; one that is not there is made by the first line.
 
     Raises:
-        RunError: if it is damaged.
+        RunError: if it is damaged, or its folder cannot be reached.
     """
+    path = folder / "journal.log" if isinstance(folder, Path) else folder
     try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        storage = JournalStorage(JournalFileBackend(str(path)) if isinstance(folder, Path) else Segments(folder))
         storage.get_all_studies()  # which reads it all
     except DAMAGE as error:
         raise RunError(damaged(path, error)) from None
+    except UnreachableError as error:
+        raise RunError(str(error)) from None
     return storage
 
 

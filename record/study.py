@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from record.folders import elsewhere, folder_at
 from record.measure import MeasureConfig
 from record.plugins import Plugged, import_path, named, path_of
 from record.quantities import QUANTITIES, Quantity, limits, quantity
@@ -50,7 +51,7 @@ class Study(BaseModel):
     storage: str | None = None
     """Optuna storage URL, such as sqlite:///study.db; None keeps a journal in the run folder."""
     runs: str = "runs"
-    """Folder of the run folders."""
+    """Folder of the run folders; also one elsewhere, such as s3://bucket/runs, which all workers reach."""
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -67,6 +68,14 @@ class Study(BaseModel):
         if "accuracy" not in names or len(names) < 2 or len(set(names)) < len(names):
             others = ", ".join(q.name for q in QUANTITIES.values() if q.better and q.name != "accuracy")
             raise ValueError(f"name accuracy and at least one of {others}, each once")
+        return value
+
+    @field_validator("runs")
+    @classmethod
+    def check_runs(cls, value: str) -> str:
+        if "://" in value and not elsewhere(value):
+            raise ValueError("no file system has that name; those of fsspec are known, such as s3://bucket/runs")
+        folder_at(value)
         return value
 
     @field_validator("limits", mode="before")
@@ -156,8 +165,13 @@ class Study(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.runs) / self.name
+        """The run folder; one elsewhere is of universal_pathlib, which does what paths of pathlib do."""
+        return folder_at(self.runs) / self.name
+
+    @property
+    def local(self) -> Path:
+        """Where what stays on this machine is, such as locks: the run folder, or runs/NAME if that is elsewhere."""
+        return Path("runs" if elsewhere(self.runs) else self.runs) / self.name
 
     def settled(self, precision: str) -> "Study":
         """Return the study with a definite precision: its own, or this one if it leaves that open."""

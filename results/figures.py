@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pandas as pd
 
-from record.atomic import whole
+from record.folders import whole
 from record.run import Run, RunError
 from results.front import front
 from results.points import STATES, UNDER_WAY, points, quantities

@@ -1,9 +1,10 @@
 """The trained networks of a run."""
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as tensors
 from torch import nn
 
+from record.folders import opened
 from record.run import Run, RunError
 from repmlp import build, config_from_dict, convert
 from results.choice import best_trial
@@ -37,7 +38,8 @@ def trained(run: Run, trial: int) -> nn.Module:
         raise RunError(f"trial {trial} {problem} {folder}; these have: {kept}.")
     model = build(config_from_dict(run.trials["config"][trial]))
     try:
-        model.load_state_dict(load_file(path))
+        with opened(path) as file:
+            model.load_state_dict(tensors(file.read()))
     except SafetensorError as error:
         raise RunError(f"{path} is damaged or truncated ({error}); train the trial again.") from None
     except RuntimeError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from record.atomic import whole
+from record.folders import UnreachableError, folder_at, reaching, whole
 from record.measure import MeasureConfig, Throughput
 from record.recipe import Recipe
 from record.trial import EpochResult, Final
@@ -60,7 +60,7 @@ class Job:
     device: str
     threads: int
     folder: str
-    """Run folder, absolute, seen by all workers."""
+    """Run folder, absolute or a URL, seen by all workers."""
     workers: int = 1
     """Data-parallel workers."""
     gpus: float = 0
@@ -130,6 +130,8 @@ class Candidate:
         except (DivergedError, ConversionError, MeasureError) as error:
             return Report(failure=f"{type(error).__name__.removesuffix('Error')}: {error}")
         except OSError as error:
+            if isinstance(error, UnreachableError):
+                return Report(halt=f"{error}.")
             if error.errno not in FULL:
                 raise
             return Report(halt=f"the disk that holds {self.job.folder} is full.")
@@ -195,13 +197,15 @@ class Candidate:
         self.keep_share()
         config = config_from_dict(job.config)
         trainer = Trainer(config, job.data, job.recipe, job.seed, job.device, self.lock.give_way, self.shard)
-        if self.checkpoint.exists():
-            try:
-                trainer.restore(self.checkpoint, job.owner)
-            except CheckpointError as error:
-                unused = self.checkpoint.with_suffix(".unused")
-                self.note = f"its checkpoint {error}; trained from the start, and the file is kept as {unused.name}."
-                if self.shard[0] == 0:
+        try:
+            trainer.restore(self.checkpoint, job.owner)
+        except FileNotFoundError:
+            pass
+        except CheckpointError as error:
+            unused = self.checkpoint.with_suffix(".unused")
+            self.note = f"its checkpoint {error}; trained from the start, and the file is kept as {unused.name}."
+            if self.shard[0] == 0:
+                with reaching(unused):
                     self.checkpoint.replace(unused)
         self.told = min(self.told, len(trainer.curve))
         return trainer
@@ -219,7 +223,7 @@ class Candidate:
         Raises:
             ConversionError: if the outputs differ by more than `TOLERANCE`.
         """
-        path = Path(self.job.folder) / "weights" / f"{self.job.number}.safetensors"
+        path = folder_at(self.job.folder) / "weights" / f"{self.job.number}.safetensors"
         with whole(path) as part:
             part.write_bytes(save({name: value.contiguous() for name, value in trainer.model.state_dict().items()}))
         converted = convert(trainer.model)
@@ -248,4 +252,4 @@ class Candidate:
     @property
     def checkpoint(self) -> Path:
         """Where the task's checkpoint is."""
-        return checkpoint_path(Path(self.job.folder), self.job.number)
+        return checkpoint_path(folder_at(self.job.folder), self.job.number)

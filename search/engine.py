@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from record.folders import removed
 from record.quantities import excess
 from record.study import Comparison, training
 from record.trial import State, Trial
@@ -33,10 +34,17 @@ class Engine:
         journal: opened for the study to run; trials that were under way are taken up first.
         networks: where candidates come from.
         watch: called with each trial whose state or curve changed.
+        lost: says, in a sentence, why nothing may be recorded any more, such as that another process took over.
     """
 
-    def __init__(self, journal: Journal, networks: Networks, watch: Callable[[Trial], None] = lambda _: None) -> None:
-        self.study, self.journal, self.networks, self.watch = journal.study, journal, networks, watch
+    def __init__(
+        self,
+        journal: Journal,
+        networks: Networks,
+        watch: Callable[[Trial], None] = lambda _: None,
+        lost: Callable[[], str] = str,
+    ) -> None:
+        self.study, self.journal, self.networks, self.watch, self.lost = journal.study, journal, networks, watch, lost
         begin(self.study, networks, journal)
         self.policy = policy_of(journal)
         journal.optuna.sampler = self.policy.sampler(networks, self.study.seed + len(journal.trials))
@@ -92,7 +100,7 @@ class Engine:
     def next(self) -> Next:
         """Return the next task; "wait" while all workers are busy, "finished" when the budget is used."""
         with self.halting():
-            if not self.halted:
+            if not self.halts():
                 return self.chosen()
         return "wait" if self.running else "finished"
 
@@ -103,6 +111,11 @@ class Engine:
             yield
         except BROKEN as error:
             self.halted = reason(error, self.study)
+
+    def halts(self) -> bool:
+        """Whether nothing may be recorded or handed out any more."""
+        self.halted = self.halted or self.lost()
+        return bool(self.halted)
 
     def chosen(self) -> Next:
         """Return what is next."""
@@ -139,7 +152,7 @@ class Engine:
 
     def ready(self) -> None:
         """Choose the next new trial, if none is chosen yet and there is to be one."""
-        if self.prepared is None and not self.queue and not self.halted and not self.spent:
+        if self.prepared is None and not self.queue and not self.halts() and not self.spent:
             self.prepared = self.candidate()
 
     def fresh(self) -> Trial | None:
@@ -222,7 +235,7 @@ class Engine:
         """Record what a worker says; "stop" frees the worker, as its task is done."""
         self.halted = self.halted or report.halt
         with self.halting():
-            if not self.halted:
+            if not self.halts():
                 return self.recorded(number, report)
         self.running.discard(number)
         return "stop"
@@ -302,7 +315,7 @@ class Engine:
     def freed(self, trial: Trial) -> Literal["stop"]:
         """Free the place of a trial that has ended, and answer for the same networks that wait for it."""
         self.running.discard(trial.number)
-        checkpoint_path(self.study.folder, trial.number).unlink(missing_ok=True)
+        removed(checkpoint_path(self.study.folder, trial.number))
         self.watch(trial)
         for other in list(self.journal.trials.values()):
             if other.twin == trial.number and other.open:

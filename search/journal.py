@@ -1,6 +1,5 @@
 """The journal of a study: the only writer of its trials, into Optuna's storage, which is the only source of truth."""
 
-import warnings
 from typing import Any
 
 import optuna
@@ -14,7 +13,7 @@ from record.stored import FORMAT
 from record.study import Study, StudyError, differences, public
 from record.trial import FOLLOWING, PLAIN, EpochResult, Final, State, Trial, stored
 from search.networks import Description
-from search.storage import open_storage
+from search.storage import study_in_storage
 from search.training.precision import native
 
 
@@ -30,21 +29,9 @@ class Journal:
     """
 
     def __init__(self, study: Study, storage: BaseStorage | None = None) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.get_storage(open_storage(study) if storage is None else storage)
-        known = study.name in {s.study_name for s in storage.get_all_studies()}
-        directions = [q.better or "maximize" for q in study.quantities]
-        self.optuna = (
-            optuna.load_study(study_name=study.name, storage=storage)
-            if known
-            else optuna.create_study(study_name=study.name, storage=storage, directions=directions)
-        )
+        self.optuna = study_in_storage(study, storage)
         self.study = self.claimed(study)
         """The study as this run has it: with the precision that was settled when it began."""
-        if not known:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self.optuna.set_metric_names([q.name for q in study.quantities])  # as optuna-dashboard calls them
         self.trials: dict[int, Trial] = {}
         self.live: dict[int, optuna.Trial] = {}
         """What Optuna takes for a trial, by number."""

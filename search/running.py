@@ -2,13 +2,18 @@
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import optuna
 import pandas as pd
+from optuna.storages import BaseStorage
 from rich.console import Console
 
+from record.folders import UnreachableError
 from record.quantities import excess
 from record.run import DATABASE, Run, RunError, open_run
+from record.secrets import hidden
 from record.study import Comparison, Study, StudyError
 from search import backends
 from search.data import load
@@ -16,11 +21,12 @@ from search.draws import limits_text, listed_networks, random_networks, referenc
 from search.engine import Engine
 from search.environment import environment
 from search.journal import Journal
+from search.lease import InFolder, InStudy, leased
 from search.measuring.locks import held
 from search.networks import Image, networks_of
 from search.progress import Display
 from search.stopping import stoppable
-from search.storage import HaltedError, reason
+from search.storage import HaltedError, open_storage, reason, study_in_storage
 from search.training.precision import native, slow
 from search.warmstart import check
 
@@ -41,19 +47,15 @@ def run(study: Study, console: Console | None = None) -> Run:
     console = console or Console(stderr=True, markup=False, emoji=False)
     image = checked(study)
     reference = reference_point(study, image)
-    study.folder.mkdir(parents=True, exist_ok=True)
-    with alone(study):
-        try:
-            journal = Journal(study)
+    study.local.mkdir(parents=True, exist_ok=True)
+    with alone(study) as (storage, lost):
+        with opening(study):
+            journal = Journal(study, storage)
             journal.opened(reference, environment())
-        except RunError as error:
-            raise StudyError(str(error)) from None
-        except (*DATABASE, ImportError) as error:
-            raise StudyError(reason(error, study)) from None
         if journal.trials:
             console.print(f"{study.folder}: continuing after {len(journal.trials)} candidates.")
         tell_precision(journal.study, console)
-        engine = worked_off(journal, image, console)
+        engine = worked_off(journal, image, console, lost)
     tell_waiting(journal, console)
     if engine.halted:
         raise HaltedError(engine.halted)
@@ -112,20 +114,48 @@ def checked(study: Study) -> Image:
 
 
 @contextlib.contextmanager
-def alone(study: Study) -> Iterator[None]:
-    """Hold the run folder, which one process may write at a time."""
+def alone(study: Study) -> Iterator[tuple[BaseStorage, Callable[[], str]]]:
+    """Be the only process that runs a study; gives its storage, and what tells why that is no longer so.
+
+    Raises:
+        StudyError: if another process runs it, or its storage cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(study.local / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise StudyError(f"{study.local} is being run by another process; wait for it, or set name=NEW.") from None
+        lost: Callable[[], str] = str
+        with opening(study):
+            if study.storage is None and not isinstance(study.folder, Path):
+                lost = stack.enter_context(leased(InFolder(study.folder / "driver.json"), str(study.folder)))
+            storage = optuna.storages.get_storage(open_storage(study))
+            if study.storage is not None:
+                name = f"{study.name} of {hidden(study.storage)}"
+                lost = stack.enter_context(leased(InStudy(study_in_storage(study, storage)), name))
+        yield storage, lost
+
+
+@contextlib.contextmanager
+def opening(study: Study) -> Iterator[None]:
+    """Tell what goes wrong when a storage is opened.
+
+    Raises:
+        StudyError: if its storage cannot be used.
+    """
     try:
-        with held(study.folder / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
-            yield
-    except BlockingIOError:
-        raise StudyError(f"{study.folder} is being run by another process; wait for it, or set name=NEW.") from None
+        yield
+    except RunError as error:
+        raise StudyError(str(error)) from None
+    except (*DATABASE, ImportError, UnreachableError) as error:
+        raise StudyError(reason(error, study)) from None
 
 
-def worked_off(journal: Journal, image: Image, console: Console) -> Engine:
-    """Let the study's backend work off what the journal lacks."""
+def worked_off(journal: Journal, image: Image, console: Console, lost: Callable[[], str] = str) -> Engine:
+    """Let the study's backend work off what the journal lacks, as long as no other process has taken it over."""
     study = journal.study
     display = Display(console, study, journal.optuna.user_attrs["reference"], journal.trials.values())
-    engine = Engine(journal, networks_of(study, image), display.changed)
+    engine = Engine(journal, networks_of(study, image), display.changed, lost)
     if not engine.finished:
         try:
             with stoppable(), display:
@@ -137,16 +167,17 @@ def worked_off(journal: Journal, image: Image, console: Console) -> Engine:
 
 def sweep(study: Study) -> None:
     """Remove what workers that were ended had begun to write."""
-    for part in study.folder.glob("*/*.part"):
-        part.unlink(missing_ok=True)
+    if isinstance(study.folder, Path):
+        for part in study.folder.glob("*/*.part"):
+            part.unlink(missing_ok=True)
 
 
 def settled(study: Study) -> Study:
     """Return the study with the precision that a run of its name in a folder has, else that of its device here."""
     precision = native(study.resources.device)
-    if study.storage is None and (study.folder / "journal.log").is_file():
+    if study.storage is None:
         with contextlib.suppress(RunError):
-            precision = open_run(study.folder).study.training.precision
+            precision = open_run(str(study.folder)).study.training.precision
     return study.settled(precision)
 
 

@@ -1,11 +1,14 @@
 """Where trials are kept: opened, mended, and what is said of one that takes no more."""
 
 import os
+import warnings
 from pathlib import Path
 
+import optuna
 from optuna.storages import BaseStorage
 
-from record.run import DATABASE, journal_at
+from record.folders import UnreachableError
+from record.run import DATABASE, journal_in
 from record.secrets import hidden
 from record.study import Study
 from search.candidate import FULL
@@ -28,9 +31,27 @@ def open_storage(study: Study) -> BaseStorage | str:
     """
     if study.storage is not None:
         return study.storage
-    path = study.folder / "journal.log"
-    mend(path)
-    return journal_at(path)
+    if isinstance(study.folder, Path):
+        mend(study.folder / "journal.log")
+    return journal_in(study.folder)
+
+
+def study_in_storage(study: Study, storage: BaseStorage | None = None) -> optuna.Study:
+    """Return the Optuna study of a study, made if it is not there; in its own storage unless another is given.
+
+    Raises:
+        RunError: if its journal is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.get_storage(open_storage(study) if storage is None else storage)
+    if study.name in {s.study_name for s in storage.get_all_studies()}:
+        return optuna.load_study(study_name=study.name, storage=storage)
+    directions = [q.better or "maximize" for q in study.quantities]
+    made = optuna.create_study(study_name=study.name, storage=storage, directions=directions, load_if_exists=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        made.set_metric_names([q.name for q in study.quantities])  # as optuna-dashboard calls them
+    return made
 
 
 def mend(path: Path) -> None:
@@ -48,6 +69,8 @@ def mend(path: Path) -> None:
 
 def reason(error: BaseException, study: Study) -> str:
     """Say in a sentence, without passwords, why a study's storage takes no more."""
+    if isinstance(error, UnreachableError):
+        return f"{error}."
     if isinstance(error, OSError):
         if error.errno in FULL:
             return f"the disk that holds {study.folder} is full."

@@ -1,8 +1,10 @@
 """What a new study begins with: networks that it names, and what earlier runs know."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from record.folders import opened, whole
 from record.front import front_of
 from record.run import Run, RunError, open_run
 from record.secrets import hidden
@@ -106,9 +108,9 @@ def take_over(run: str, study: Search, networks: Networks, journal: Journal) -> 
 def keep_weights(run: Path, number: int, folder: Path, here: int) -> None:
     """Copy the trained weights of a trial, where there are any."""
     weights = run / "weights" / f"{number}.safetensors"
-    if weights.is_file():
-        (folder / "weights").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(weights, folder / "weights" / f"{here}.safetensors")
+    target = folder / "weights" / f"{here}.safetensors"
+    with suppress(FileNotFoundError), opened(weights) as source, whole(target) as part, part.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def read_earlier(run: str) -> Run:

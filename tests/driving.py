@@ -1,5 +1,6 @@
 """A study worked off in this process, without Ray, or by its command, in another one."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -89,9 +90,9 @@ def searched(*arguments: object) -> Result:
     return RUNNER.invoke(RUN_SEARCH, [str(a) for a in arguments])
 
 
-def command(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def command(script: str, *arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=cwd or ROOT)
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=cwd or ROOT, env={**os.environ, **env})
 
 
 def run_folder(tiny: Path) -> Path:

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from record.atomic import whole
+from record.folders import folder_at, whole
 from record.run import Run
 from record.study import plain
 from results.choice import Rule
@@ -29,7 +29,7 @@ def report(run: Run, path: str | Path | None = None) -> Path:
         run: with at least one trial.
         path: of the HTML file; report.html in the run folder otherwise.
     """
-    path = Path(path or run.folder / "report.html")
+    path = folder_at(str(path or run.folder / "report.html"))
     html = page(run)
     with whole(path) as part:
         part.write_text(html)
@@ -45,7 +45,7 @@ def page(run: Run) -> str:
     below = sections(run)
     data = embedded(run) | {
         "source": shlex.quote(run.source),
-        "pick": shlex.quote(str(run.folder / "pick.yaml")),
+        "pick": shlex.quote(str(run.local / "pick.yaml")),
         "sections": [section.figure for section in below],
     }
     return template.render(

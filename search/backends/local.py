@@ -42,7 +42,7 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     offered = {"CPU": cpus, "GPU": len(gpus)}
     engine.places = min(engine.places, places(resources, offered, "this machine"))
-    log = engine.study.folder / "workers.log"
+    log = engine.study.local / "workers.log"
     with tempfile.TemporaryDirectory(prefix="repmlp-") as scratch:
         driver = Driver(engine, candidate, gpus, log, Path(scratch))
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from record.atomic import whole
+from record.folders import UnreachableError, opened, whole
 
 Owner = Mapping[str, Any]
 """What makes a training the one it is, by name, as plain values: study, network, recipe, data and seed."""
@@ -36,13 +36,15 @@ def read(path: Path, owner: Owner, device: str) -> dict[str, Any]:
     """Return what a checkpoint holds.
 
     Raises:
+        FileNotFoundError: if there is none.
         CheckpointError: if it cannot be read, or is of another training.
+        UnreachableError: if its folder is elsewhere and cannot be reached.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of protocols that noise seems to have
-            state = torch.load(path, map_location=device, weights_only=True)
+        with opened(path) as file, warnings.catch_warnings(action="ignore"):  # of protocols that noise seems to have
+            state = torch.load(file, map_location=device, weights_only=True)
         found = state.get("owner")
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, UnreachableError, FileNotFoundError):
         raise
     except Exception as error:  # whatever a damaged file makes of the reader
         raise CheckpointError(f"is damaged ({type(error).__name__})") from None

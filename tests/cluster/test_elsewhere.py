@@ -1,0 +1,174 @@
+"""Run folders on object storage: searched, cut off, continued and read as those on this machine are."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from record.run import RunError, open_run
+from record.trial import EpochResult
+from search.candidate import Candidate, Job, Report
+from tests.conftest import ROOT
+from tests.driving import analysis, command, driven, engine_of, searched
+
+S3FileSystem = pytest.importorskip("s3fs", reason="s3fs is not installed").S3FileSystem
+pytest.importorskip("moto", reason="moto, whose server stands for S3, is not installed")
+
+
+@contextmanager
+def serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A local S3 server, and its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.1)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as (_, url):
+        yield url
+
+
+@pytest.fixture
+def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the commands and their workers know of the server."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    S3FileSystem.clear_instance_cache()
+    return server
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """A folder of run folders in a bucket of its own."""
+    name = uuid4().hex
+    S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}/runs"
+
+
+def test_a_search_and_what_is_asked_of_it_need_no_folder_here(
+    tiny: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    same = ("trials=3", "halving=null", "sampler=random")
+    assert searched(tiny, *same).exit_code == 0
+    found = searched(tiny, *same, f"runs={bucket}")
+    assert found.exit_code == 0, found.stderr
+    here, there = open_run("runs/tiny"), open_run(f"{bucket}/tiny")
+    assert there.trials["accuracy"].tolist() == here.trials["accuracy"].tolist()
+    assert there.trials["config"].tolist() == here.trials["config"].tolist()
+    assert not list(Path("runs/tiny").glob("journal/*"))
+    for asked in ("front", "report", "figure", "pick", "export --format safetensors"):
+        name, *options = asked.split()
+        told = analysis(name, f"{bucket}/tiny", *options)
+        assert told.exit_code == 0, told.output
+    assert {p.name for p in there.folder.iterdir()} >= {"journal", "weights", "report.html", "front.pdf"}
+    assert Path("runs/tiny/export/model.safetensors").is_file()
+    again = searched(tiny, *same, f"runs={bucket}", "trials=4")
+    assert again.exit_code == 0, again.stderr
+    later = open_run(f"{bucket}/tiny").trials
+    assert later.loc[there.trials.index, "end"].equals(there.trials["end"])
+    assert searched("runs/tiny/pick.yaml", "seeds=1", "training.epochs=1").exit_code == 0
+    assert open_run(f"{bucket}/tiny-pick").trials["outcome"].tolist() == ["complete"]
+
+
+def test_a_paused_trial_goes_on_from_its_checkpoint_there(tiny: Path, bucket: str) -> None:
+    engine = engine_of(tiny, "trials=2", f"runs={bucket}")
+    job, _ = driven(engine)
+    trial = engine.journal.trials[job.number]
+    assert (trial.state, len(trial.curve)) == ("paused", 1)
+    path = engine.study.folder / "checkpoints" / f"{job.number}.pt"
+    assert path.exists()
+    again = engine_of(tiny, "trials=1", f"runs={bucket}")
+    job, _ = driven(again)
+    assert (job.trained, len(again.journal.trials[job.number].curve), again.journal.trials[job.number].note) == (
+        1,
+        2,
+        "",
+    )
+
+
+def test_a_kill_costs_nothing_finished_and_two_drivers_are_not_let_in(tiny: Path, bucket: str) -> None:
+    given = (str(tiny), f"runs={bucket}", "trials=30", "halving=null", "training.epochs=8")
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "run_search.py", *given], stderr=subprocess.DEVNULL, cwd=tiny.parent, process_group=0
+    )
+    start = time.monotonic()
+    while time.monotonic() - start < 120:
+        time.sleep(0.5)
+        with suppress(RunError):
+            if open_run(f"{bucket}/tiny").trials["outcome"].eq("complete").sum() >= 2:
+                break
+    second = searched(*given)
+    assert second.exit_code == 2
+    assert f"is being run by process {process.pid} of" in second.stderr or "is being run by another" in second.stderr
+    process.kill()
+    process.wait()
+    before = open_run(f"{bucket}/tiny").trials
+    done = before[before["outcome"] == "complete"]
+    again = searched(*given[:2], *given[3:], f"trials={len(done) + 1}")
+    assert again.exit_code == 0, again.stderr
+    after = open_run(f"{bucket}/tiny")
+    assert after.trials.loc[done.index, "end"].equals(done["end"])
+    for _, epochs in after.epochs.groupby("trial"):
+        assert epochs["epoch"].tolist() == list(range(1, len(epochs) + 1))
+
+
+def test_a_server_that_is_gone_halts_the_study(tiny: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as (process, url):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        S3FileSystem.clear_instance_cache()
+        S3FileSystem(skip_instance_cache=True).mkdir("bucket")
+        engine = engine_of(tiny, "trials=2", "runs=s3://bucket/runs")
+        job = engine.next()
+        assert isinstance(job, Job)
+        candidate = Candidate(job)
+        assert engine.report(job.number, candidate.advance()) == "continue"
+        process.kill()
+        process.wait()
+        found = candidate.advance()
+        assert found.halt.startswith("s3://bucket/runs/tiny/checkpoints/0.pt cannot be reached: Could not connect"), (
+            found
+        )
+        assert engine.report(job.number, Report(epoch=EpochResult(1, 10, 1, 1))) == "stop"
+        assert engine.halted.startswith("s3://bucket/runs/tiny/journal/000000000.jsonl cannot be reached: ")
+        assert engine.next() == "finished"
+
+
+def test_what_cannot_be_reached_is_told_in_a_sentence(tiny: Path, bucket: str) -> None:
+    for runs, expected in (
+        ("s3://no-such-bucket/runs", "bucket does not exist"),
+        ("nowhere://a/b", "no file system has that name"),
+    ):
+        found = searched(tiny, f"runs={runs}")
+        assert (found.exit_code, expected in found.stderr) == (2, True), found.stderr
+    for run in (f"{bucket}/none", "s3://no-such-bucket/x"):
+        told = analysis("front", run)
+        assert (told.exit_code, "has no journal" in told.stderr) == (2, True), told.output
+
+
+def test_a_server_that_is_not_there_is_told_in_a_sentence(tiny: Path, s3: str) -> None:
+    found = command("run_search.py", tiny, "runs=s3://bucket/runs", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    assert found.returncode == 2, found.stderr
+    assert "cannot be reached: Could not connect" in found.stderr
+    assert "Traceback" not in found.stderr
