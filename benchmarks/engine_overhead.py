@@ -169,7 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         note("local_overhead_share", ours("local", *size, folder))
         asked = list(CHOOSING)
-        raytune.connect(Resources(concurrent=given.workers))
+        raytune.connect(Search(name="ray", resources=Resources(concurrent=given.workers)))
         note("overhead_share", ours("ray", *size, folder))
         note("plain_overhead_share", plain(*size, folder))
     last, at = asked[-max(1, given.trials // 10) :], given.trials

@@ -1,6 +1,5 @@
 """Ray Tune as the backend: it places trials on workers and keeps nothing that is needed."""
 
-import logging
 import os
 import signal
 import tempfile
@@ -37,7 +36,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from record.measure import Throughput  # noqa: E402
 from record.resources import Resources  # noqa: E402
 from record.study import StudyError  # noqa: E402
-from search.backends.places import places  # noqa: E402
+from search.backends.raycluster import connect, room  # noqa: E402
 from search.backends.raytrain import Team  # noqa: E402
 from search.candidate import Candidate, Job, Report  # noqa: E402
 from search.engine import Engine  # noqa: E402
@@ -197,10 +196,12 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     resources = engine.study.resources
     worker = Worker if candidate is Candidate else type("Worker", (Worker,), {"kind": candidate})
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGUSR1)}
-    started = connect(resources)
+    started = connect(engine.study)
     try:
         take_back(handlers)
-        engine.places = min(engine.places, places(resources, ray.cluster_resources(), "Ray"))
+        there = room(resources)
+        if resources.address is None:
+            engine.places = min(engine.places, there)
         measurer, _held = measuring(resources)
         asking = AskEngine(engine, measurer)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
@@ -260,22 +261,3 @@ def held_by_trial(resources: Resources, gpus: float) -> tune.PlacementGroupFacto
     if resources.workers > 1:
         return tune.PlacementGroupFactory([{"memory": 1}])
     return tune.PlacementGroupFactory([{"CPU": resources.cpus, "GPU": gpus}])
-
-
-def connect(resources: Resources) -> bool:
-    """Join the cluster that the study names, or start Ray here; returns whether a connection was made."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is retried, or recorded with its reason
-    if ray.is_initialized():
-        return False
-    try:
-        ray.init(
-            address=resources.address,
-            log_to_driver=False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-            **({"include_dashboard": False} if resources.address is None else {}),
-        )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise StudyError(f"no Ray cluster at {resources.address!r}: {str(error).splitlines()[0]}") from None
-    return True

@@ -1,69 +1,21 @@
 """Run folders on object storage: searched, cut off, continued and read as those on this machine are."""
 
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from record.run import RunError, open_run
 from record.trial import EpochResult
 from search.candidate import Candidate, Job, Report
+from tests.clusters import serving
 from tests.conftest import ROOT
 from tests.driving import analysis, command, driven, engine_of, searched
 
 S3FileSystem = pytest.importorskip("s3fs", reason="s3fs is not installed").S3FileSystem
-pytest.importorskip("moto", reason="moto, whose server stands for S3, is not installed")
-
-
-@contextmanager
-def serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A local S3 server, and its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = [sys.executable, "-m", "moto.server", "-p", str(port)]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            time.sleep(0.1)
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as (_, url):
-        yield url
-
-
-@pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the commands and their workers know of the server."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    S3FileSystem.clear_instance_cache()
-    return server
-
-
-@pytest.fixture
-def bucket(s3: str) -> str:
-    """A folder of run folders in a bucket of its own."""
-    name = uuid4().hex
-    S3FileSystem(skip_instance_cache=True).mkdir(name)
-    return f"s3://{name}/runs"
 
 
 def test_a_search_and_what_is_asked_of_it_need_no_folder_here(
