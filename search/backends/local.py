@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -14,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from search.backends.places import places
+from search.backends.places import places, scratch
 from search.backends.worker import Crash, Start
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
@@ -43,8 +42,8 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     offered = {"CPU": cpus, "GPU": len(gpus)}
     engine.places = min(engine.places, places(resources, offered, "this machine"))
     log = engine.study.local / "workers.log"
-    with tempfile.TemporaryDirectory(prefix="repmlp-") as scratch:
-        driver = Driver(engine, candidate, gpus, log, Path(scratch))
+    with scratch(engine.study) as folder:
+        driver = Driver(engine, candidate, gpus, log, folder)
         try:
             driver.drive()
         finally:

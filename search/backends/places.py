@@ -1,9 +1,24 @@
-"""How many trials find a place at once."""
+"""How many trials find a place at once, and where a driver keeps what lasts no longer than it."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from record.resources import Resources
-from record.study import StudyError
+from record.study import Study, StudyError
+
+
+@contextmanager
+def scratch(study: Study) -> Iterator[Path]:
+    """Give an empty folder in the run folder, so that the next driver removes what one that was killed has left."""
+    path = study.local.resolve() / "scratch"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def places(resources: Resources, offered: Mapping[str, float], where: str) -> int:

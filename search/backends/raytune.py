@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,6 +35,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from record.measure import Throughput  # noqa: E402
 from record.resources import Resources  # noqa: E402
 from record.study import StudyError  # noqa: E402
+from search.backends.places import scratch  # noqa: E402
 from search.backends.raycluster import connect, room  # noqa: E402
 from search.backends.raytrain import Team  # noqa: E402
 from search.candidate import Candidate, Job, Report  # noqa: E402
@@ -204,14 +204,14 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
             engine.places = min(engine.places, there)
         measurer, _held = measuring(resources)
         asking = AskEngine(engine, measurer)
-        with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
+        with scratch(engine.study) as folder:
             tuner = tune.Tuner(
                 tune.with_resources(worker, lambda config: held_by_trial(resources, config["job"].gpus)),
                 tune_config=tune.TuneConfig(
                     search_alg=asking, scheduler=TellEngine(engine, asking), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
-                    storage_path=scratch,
+                    storage_path=str(folder),
                     name="tune",
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=2),
