@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,11 +17,11 @@ from tests.conftest import ROOT
 RAY = Path(sys.executable).with_name("ray")
 APART = """
 set -e
-mkdir -p "$HOME_OF_VENV"
-mount --bind "$VENV" "$HOME_OF_VENV"
+mkdir -p "$KEPT"
+mount --bind "$VENV" "$KEPT"
 for folder in $HIDDEN; do mount -t tmpfs tmpfs "$folder"; done
 mkdir -p "$VENV"
-mount --bind "$HOME_OF_VENV" "$VENV"
+mount --bind "$KEPT" "$VENV"
 cd /
 exec "$@"
 """
@@ -67,7 +66,7 @@ class Raylets:
         """Start a node that sees nothing of the checkout and of the scratch folder."""
         known = {
             "VENV": str(Path(sys.prefix).resolve()),
-            "HOME_OF_VENV": tempfile.mkdtemp(prefix="repmlp-apart-"),
+            "KEPT": str(self.scratch.parent / f"venv-{len(self.nodes)}"),
             "HIDDEN": f"{ROOT} {self.scratch}",
         }
         space = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]

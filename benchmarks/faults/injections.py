@@ -165,8 +165,8 @@ def raylet_killed(world: World) -> list[str]:
         with suppress(OSError):
             if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet":
                 os.kill(pid, signal.SIGKILL)
-    code = world.end(30)
-    return [] if code is None or "Traceback" not in world.log else [f"exit code {code}: {world.log[-300:]}"]
+    code = world.end(90)
+    return [] if code in (0, 75) and "Traceback" not in world.log else [f"exit code {code}: {world.log[-300:]}"]
 
 
 FAULTS: dict[str, tuple[Fault, tuple[str, ...], tuple[str, ...], float]] = {

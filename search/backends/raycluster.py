@@ -73,7 +73,7 @@ def connect(study: Study) -> bool:
         here_or_there = {"runtime_env": {"py_modules": shipped(study)}}
     try:
         ray.init(
-            address=resources.address,
+            address=resources.address or "local",  # None would look for one, and hang on what one that died has left
             log_to_driver=False,
             configure_logging=True,
             logging_level=logging.ERROR,

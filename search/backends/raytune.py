@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,26 @@ class TellEngine(EngineLink, FIFOScheduler):
         self.asking.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
 
 
+class NodeGone(EngineLink, tune.Stopper):
+    """Ends a search whose only node, started here, has died, as nobody brings another."""
+
+    ASKED = 5.0
+    """Seconds between two looks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.asked, self.gone = engine, time.monotonic(), False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if time.monotonic() - self.asked > self.ASKED:
+            self.asked, self.gone = time.monotonic(), not any(node["Alive"] for node in ray.nodes())
+            if self.gone:
+                self.engine.halted = "Ray's processes on this machine have died."
+        return self.gone
+
+
 def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     """Run the engine to its end on Ray; Ctrl-C ends its workers, with the trials under way left to continue.
 
@@ -211,6 +232,7 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
                     search_alg=asking, scheduler=TellEngine(engine, asking), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
+                    stop=NodeGone(engine) if resources.address is None else None,
                     storage_path=str(folder),
                     name="tune",
                     verbose=0,
