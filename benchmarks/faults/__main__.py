@@ -16,56 +16,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.faults.injections import FAULTS
-from benchmarks.faults.judging import Verdict, ended, finished, kept
-from benchmarks.faults.worlds import POSTGRESQL, SHAPES, Backend, Shape, Storage, World, world
+from benchmarks.faults.hurting import fitting, hurt, undisturbed
+from benchmarks.faults.judging import Verdict
+from benchmarks.faults.worlds import POSTGRESQL, SHAPES, Backend, Storage, world
 from benchmarks.timing import write_csv
-from record.run import Run
-
-MOST = 6
-"""Faults that befall one study."""
-
-
-def undisturbed(folder: Path, shape: Shape) -> Run:
-    """Return a study that nothing befalls, one trial after the other."""
-    with world(folder / f"undisturbed-{shape}", shape, "journal", "local", random.Random(0)) as calm:
-        calm.environment["REPMLP_LOCKS"] = str(folder)
-        calm.driver = calm.start()
-        assert calm.end(300) == 0, calm.log
-        run = calm.read()
-        assert run is not None
-        return run
-
-
-def hurt(calm: Run, there: World, deadline: float, tally: dict[str, list[int]]) -> Verdict:
-    """Let faults befall a study until it is done; return what was wrong."""
-    whole, before = Verdict(), ended(there.read())
-    fitting = {n: f for n, f in FAULTS.items() if there.storage in f[1] and there.backend in f[2]}
-
-    def found(name: str, wrong: list[str], verdict: Verdict) -> None:
-        tally.setdefault(name, [0, 0])[1] += len(wrong) + len(verdict.violations)
-        whole.violations += [f"{name}: {text}" for text in [*wrong, *verdict.violations]]
-        whole.lost += verdict.lost
-        whole.retrained += verdict.retrained
-
-    for _ in range(MOST):
-        if time.monotonic() > deadline or not there.begin():
-            break
-        name = there.chance.choices([*fitting], [f[3] for f in fitting.values()])[0]
-        tally.setdefault(name, [0, 0])[0] += 1
-        wrong = fitting[name][0](there)
-        if left := there.orphans():
-            wrong.append(f"outlived the driver: {left}")
-        now = there.read()
-        found(name, wrong, kept(before, now))
-        before = ended(now) or before
-    if there.driver is None or there.driver.poll() is not None:
-        there.driver = there.start()
-    code = there.end(300)
-    last = there.read()
-    wrong = [] if code == 0 and last else [f"exit code {code} at the end: {there.log[-500:]}"]
-    found("at the end", [*wrong, *(finished(there, last, calm) if last and not wrong else [])], kept(before, last))
-    return whole
 
 
 def main() -> None:
@@ -91,7 +45,7 @@ def main() -> None:
         backend: Backend = "ray" if storage == "journal" and chance.random() < 0.4 else "local"
         folder = root / f"world-{sum(worlds.values())}"
         with world(folder, shape, storage, backend, random.Random(chance.random())) as there:
-            verdict = hurt(calm[shape], there, deadline, tally)
+            verdict = hurt(calm[shape], there, fitting(storage, backend), tally)
         worlds[f"{storage} {backend}"] += 1
         total.violations += verdict.violations
         total.lost += verdict.lost
