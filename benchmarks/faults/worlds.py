@@ -154,8 +154,8 @@ class World:
         self.driver.wait()
 
     def orphans(self) -> list[str]:
-        """Return the processes that outlived their driver by 10 s, and end them."""
-        for _ in range(100):
+        """Return the processes that outlived their driver by 10 s, or Ray's own by a minute, and end them."""
+        for _ in range(600 if self.backend == "ray" else 100):
             left = [pid for pid in self.trained_by if alive(pid)]
             if not left:
                 return []
