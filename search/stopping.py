@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP end a search alike: told at once, put away whole, and the same command continues."""
 
 import atexit
+import ctypes
 import os
 import signal
 import sys
@@ -55,6 +56,15 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent(driver: int) -> None:
+    """Let Linux end this process when the driver is gone, however that ended, and not only at its next report."""
+    if sys.platform == "linux":
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+        if os.getppid() != driver:  # it went before that
+            os._exit(1)
 
 
 def to_its_end(command: Callable[[], Any]) -> None:

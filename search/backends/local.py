@@ -20,6 +20,13 @@ from search.engine import Engine
 
 TRIES = 3
 """How often a trial is begun whose workers are lost."""
+WORKER = """
+from search.stopping import end_with_parent
+end_with_parent({driver})
+from search.backends.worker import main
+main({socket})
+"""
+"""What a worker runs: bound to its driver before it imports, which takes seconds."""
 LOST = suppress(BrokenPipeError, ConnectionResetError)
 """That an order does not reach a worker that is gone is heard as its end is."""
 
@@ -223,7 +230,7 @@ def spawned(gpu: str | None, threads: int, log: Path) -> tuple[Connection, subpr
     path = {"PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)}
     with log.open("ab") as output, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"from search.backends.worker import main; main({theirs.fileno()}, {os.getpid()})"],
+            [sys.executable, "-c", WORKER.format(driver=os.getpid(), socket=theirs.fileno())],
             env=os.environ | seen | path,
             pass_fds=[theirs.fileno()],
             process_group=0,  # Ctrl-C in a terminal is the driver's to hear

@@ -1,9 +1,6 @@
 """A worker of the local backend, which works off what comes through a socket."""
 
-import ctypes
 import os
-import signal
-import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -68,19 +65,9 @@ def begun(order: Start, before: Candidate | None) -> Candidate:
     return order.candidate(job if order.rank == 0 else replace(job, measure=None), (order.rank, job.workers))
 
 
-def end_with_parent(driver: int) -> None:
-    """Let Linux end this process when the driver is gone, however that ended, and not only at its next report."""
-    if sys.platform == "linux":
-        parent_death_signal = 1
-        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-        if os.getppid() != driver:  # it went before that
-            os._exit(1)
-
-
-def main(socket: int, driver: int) -> NoReturn:
-    """Serve on a socket inherited from the process `driver`, and end."""
+def main(socket: int) -> NoReturn:
+    """Serve on an inherited socket, and end."""
     connection: Any = Connection(socket)
-    end_with_parent(driver)
     with suppress(BrokenPipeError):  # the driver is gone
         serve(connection)
     os._exit(0)  # at once: the end of a process group would wait for its peers, which may be gone
