@@ -34,7 +34,9 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise
     except FileNotFoundError:
         raise StudyError(f"{path} does not exist; ready-made studies are in studies/.") from None
-    except (OmegaConfBaseException, ValueError, OSError) as error:
+    except RecursionError:
+        raise StudyError(f"{path} is nested too deep to be read; a study has some five levels.") from None
+    except (OmegaConfBaseException, ValueError, TypeError, OSError) as error:
         raise StudyError(f"{path} cannot be read as YAML with key=value overrides: {first_line(error)}") from None
     except Exception as error:
         if "yaml" not in type(error).__module__:

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.transforms import v2
 
-from search.data.base import DataError, Source, TaskName
+from search.data.base import LARGEST, DataError, Source, TaskName
 from search.data.streams import Example, OneImage, Stream, StreamedImages, picture, read_labelled, whole
 from search.data.tensors import Dataset, Split, held_out_and_rest, statistics
 
@@ -31,7 +31,7 @@ class FaceFolder(StreamedImages):
     task: ClassVar[TaskName] = "recognition"
 
     name: Literal["face_folder"] = "face_folder"
-    pad: int = Field(default=2, ge=0)
+    pad: int = Field(default=2, ge=0, le=LARGEST)
     """Training images are zero-padded by so many pixels and cropped at random."""
     stream: bool = False
     """Whether images are read by workers as training goes, for sets too large to hold; they are RGB then. `workers` and

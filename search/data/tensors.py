@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from search.data.base import Batch, DataConfig, DataError, Shard, Share, Size, Source, TaskName
+from search.data.base import LARGEST, Batch, DataConfig, DataError, Shard, Share, Size, Source, TaskName
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class TensorSet(DataConfig):
 
     validation: Share = 0.1
     """Share of the training set that is held out, the same for each class; searches score on it."""
-    pad: int = Field(default=2, ge=0)
+    pad: int = Field(default=2, ge=0, le=LARGEST)
     """Training images are zero-padded by so many pixels and cropped at random."""
     flip: bool = False
     """Whether training images are mirrored at random."""

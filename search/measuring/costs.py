@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from record.study import StudyError
 from repmlp import build
 from repmlp.networks import NetworkConfig
 from repmlp.paper import TABLES
@@ -21,8 +22,16 @@ with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, wh
     from fvcore.nn.jit_handles import Handle, addmm_flop_jit, bmm_flop_jit, conv_flop_jit, linear_flop_jit
 
 
+LARGEST = 10**10
+"""Parameters of the largest network that is counted: float32 weights of 37 GiB."""
+
+
 class UnknownOperatorError(ValueError):
     """An operator that the counter has no handle for."""
+
+
+class TooLargeError(StudyError):
+    """A network that no machine here could train."""
 
 
 def baddbmm_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -172,15 +181,23 @@ def counts(model: nn.Module, config: NetworkConfig) -> dict[str, int]:
 
     It is executed only if it does what tensors without values cannot, such as a branch by a value.
     """
+    params = sum(p.numel() for p in model.parameters())
     try:
         macs = count_macs(model, input_shape(config))
     except (NotImplementedError, RuntimeError):
         macs = count_macs(model.to_empty(device="cpu"), input_shape(config))
-    return {"params": parameters(model), "macs": macs}
+    return {"params": params, "macs": macs}
 
 
-def parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+@functools.lru_cache(maxsize=4096)
+def deployed_parameters(config: NetworkConfig) -> int:
+    """Return the parameters of all networks with the same `deployed()`."""
+    return sum(p.numel() for p in unset(config, deploy=True).parameters())
+
+
+def parameters_of(config: NetworkConfig) -> int:
+    """Return `params` of the converted network, in a fraction of the time that `macs` take."""
+    return deployed_parameters(config.deployed())
 
 
 def input_shape(config: NetworkConfig) -> tuple[int, int, int]:
@@ -188,9 +205,25 @@ def input_shape(config: NetworkConfig) -> tuple[int, int, int]:
 
 
 def unset(config: NetworkConfig, deploy: bool) -> nn.Module:
-    """Return the network on the meta device: counting needs no values."""
-    with torch.device("meta"), WithoutValues():
-        return build(config, deploy)
+    """Return the network on the meta device: counting needs no values.
+
+    Raises:
+        TooLargeError: if it has more than `LARGEST` parameters.
+    """
+    try:
+        with torch.device("meta"), WithoutValues():
+            model = build(config, deploy)
+        params = sum(p.numel() for p in model.parameters())
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        params = 2**63
+    if params > LARGEST:
+        raise TooLargeError(
+            f"a network has {'over ' * (params == 2**63)}{params:,} parameters ({config.describe()}); at most "
+            f"{LARGEST:,} are handled here, so use smaller channels, partitions or widths."
+        )
+    return model
 
 
 def counted(table: int, say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, int]]:
