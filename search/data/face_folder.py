@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from search.data.base import LARGEST, DataError, Source, TaskName
 from search.data.streams import Example, OneImage, Stream, StreamedImages, picture, read_labelled, whole
-from search.data.tensors import Dataset, Split, held_out_and_rest, statistics
+from search.data.tensors import Dataset, Split, check_magnified, held_out_and_rest, statistics
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
 """Roles of held-out pictures, whose targets are `(identity, role)`: enrolled, to be identified, never learned."""
@@ -203,6 +203,8 @@ def face(path: Path, size: int | None) -> Tensor:
     """Read one picture `(C, H, W)`, grey or RGB as it is stored, centre-cropped at `size`."""
     stored = picture(path, None)
     image = v2.functional.pil_to_tensor(stored if stored.mode == "L" else stored.convert("RGB"))
+    if size is not None:
+        check_magnified(size, *image.shape[1:])
     return image if size is None else v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
 
 
