@@ -18,7 +18,6 @@ from torch import Tensor
 
 from search.data.base import LARGEST, Batch, DataConfig, DataError, Shard, Share, Size, Source, TaskName
 
-
 WHOLE = 150_000_000
 """Pixel values whose statistics are taken at once, in four times the memory; those of CIFAR-10 are."""
 MAGNIFIED = 8
@@ -197,8 +196,8 @@ def statistics_of_many(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return `statistics` in float64 and in parts, whose memory is that of a few images."""
     parts = images.split(256)
     count = images.numel() // images.shape[1]
-    mean = sum((part.double().sum((0, 2, 3), keepdim=True) for part in parts)) / count
-    squares = sum(((part.double() - mean).square().sum((0, 2, 3), keepdim=True) for part in parts))
+    mean = sum(part.double().sum((0, 2, 3), keepdim=True) for part in parts) / count
+    squares = sum((part.double() - mean).square().sum((0, 2, 3), keepdim=True) for part in parts)
     return torch.as_tensor(mean).float(), torch.as_tensor(squares / (count - 1)).sqrt().float().clamp_min(1)
 
 
