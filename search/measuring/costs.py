@@ -88,17 +88,21 @@ class WithoutValues(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in LEFT_OUT and args[0].is_meta:
+        if func in LEFT_OUT and args and args[0].is_meta:
             return args[0]
-        if func is torch.conv2d and args[0].is_meta:
-            return conv2d(*args, **(kwargs or {}))
+        if func in CONVOLUTIONS and args and args[0].is_meta:
+            return convolution(CONVOLUTIONS[func], *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
 LEFT_OUT = torch.Tensor.normal_, torch.Tensor.uniform_, F.batch_norm
 
 
-def conv2d(
+CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+
+
+def convolution(
+    dimensions: int,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -107,9 +111,9 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Return what `torch.conv2d` does, by the operator that it consists of; `padding` may be no word."""
-    steps, margins, gaps = ((v, v) if isinstance(v, int) else v for v in (stride, padding, dilation))
-    plain = False, [0, 0], groups, False, False, True, True
+    """Return what `torch.conv2d` and its like do, by the operator that they consist of; `padding` may be no word."""
+    steps, margins, gaps = ([v] * dimensions if isinstance(v, int) else v for v in (stride, padding, dilation))
+    plain = False, [0] * dimensions, groups, False, False, True, True
     return torch._convolution(x, weight, bias, steps, margins, gaps, *plain)
 
 
@@ -184,7 +188,7 @@ def counts(model: nn.Module, config: NetworkConfig) -> dict[str, int]:
     params = sum(p.numel() for p in model.parameters())
     try:
         macs = count_macs(model, input_shape(config))
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError, TypeError):  # of operators without values
         macs = count_macs(model.to_empty(device="cpu"), input_shape(config))
     return {"params": params, "macs": macs}
 

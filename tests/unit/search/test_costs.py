@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from repmlp import RepMLP, RepMLPBlock, build
+from repmlp.networks.mixer import MixerNet
 from repmlp.networks.resnet import resnet
 from repmlp.paper import TABLES
 from search.measuring.costs import UnknownOperatorError, count_macs, counts, unset
@@ -47,6 +48,12 @@ def test_a_network_without_values_counts_as_one_that_is_executed(name: str, depl
     assert {p.device.type for p in bare.parameters()} == {"meta"}
     shape = (3, *config.size)
     assert count_macs(bare, shape) == count_macs(build(config, deploy), shape)
+
+
+@pytest.mark.parametrize("style", ["mixer", "resmlp"])
+def test_tokens_mixed_by_a_convolution_count_without_values(style: str) -> None:
+    config = MixerNet(style=style, patch=4, channels=8, blocks=1, token_hidden=4, channel_hidden=16, size=(8, 8))
+    assert count_macs(unset(config, True), (3, 8, 8)) == count_macs(build(config, True), (3, 8, 8))
 
 
 def test_a_network_that_asks_for_values_is_executed_to_be_counted() -> None:
