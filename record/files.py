@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from record.study import Comparison, Search, Study, StudyError, kind_of
 
 PLUGGED = ("space", "data", "scheduler")
 ONLY_SEARCHED = [name for name in Search.model_fields if name not in Study.model_fields]
+LEVELS = 50
 MOST = 3
 """Mistakes that are told at once."""
 
@@ -25,6 +27,9 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         StudyError: naming what is wrong, where, and what would be right.
     """
     try:
+        check_depth(path.read_text(encoding="utf-8"), str(path))
+        for override in overrides:
+            check_depth(override.partition("=")[2], override[:40])
         loaded = OmegaConf.load(path)
         if not OmegaConf.is_dict(loaded):
             raise StudyError(f"{path} must be a mapping of keys to values, such as `trials: 20`.")
@@ -34,13 +39,22 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise
     except FileNotFoundError:
         raise StudyError(f"{path} does not exist; ready-made studies are in studies/.") from None
-    except (OmegaConfBaseException, ValueError, OSError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, OSError) as error:
         raise StudyError(f"{path} cannot be read as YAML with key=value overrides: {first_line(error)}") from None
     except Exception as error:
         if "yaml" not in type(error).__module__:
             raise
         raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return checked(values, f"{path}: ")
+
+
+def check_depth(text: str, where: str) -> None:
+    """Raise StudyError if YAML is nested deeper than `LEVELS`, whose readers end in a crash far below."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > LEVELS:
+            raise StudyError(f"{where} is nested over {LEVELS} levels deep; a study has some five.")
 
 
 def checked(values: Any, where: str = "") -> Study:
@@ -104,7 +118,7 @@ def phrase(kind: type, error: Any, names: list[str], depth: int, family: str) ->
             return f"{key}.name={error['input'].get('name')!r} {message[message.index('must be one of') :]}."
         named = not key or message.startswith(f"{key}.")  # the message names field and value
         return f"{message}." if named else f"{key}: {message}."
-    return f"{key}={error['input']!r}: {message}."
+    return f"{key}={short(error['input'])}: {message}."
 
 
 def part_of(kind: Any, path: Sequence[str]) -> list[str]:
@@ -119,3 +133,9 @@ def part_of(kind: Any, path: Sequence[str]) -> list[str]:
 
 def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
+
+
+def short(value: Any) -> str:
+    """Write a value as Python does, cut off after some 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 class MeasureConfig(BaseModel):
     """Under which conditions throughput is measured."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    batch: int = Field(default=128, ge=1)
+    batch: int = Field(default=128, ge=1, le=1 << 16)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads."""
     channels_last: bool = False
     """Images and weights are laid out with channels last."""
@@ -24,7 +24,7 @@ class MeasureConfig(BaseModel):
     graph: bool = True
     """On a GPU, the network's operators are replayed as one CUDA graph, so that the network is measured, and not how
     fast Python launches it; false launches them one by one."""
-    seconds: float = Field(default=0.5, gt=0)
+    seconds: float = Field(default=0.5, gt=0, le=3600)
     """Time spent measuring a network, warm-up apart; as much is spent on the reference network beside it."""
     spread: float = Field(default=0.2, gt=0)
     """Largest (p90 - p10) / median of a steady measurement; a worse one is repeated up to twice, then flagged."""

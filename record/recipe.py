@@ -6,15 +6,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+MANY = 1_000_000
+"""The most that is counted: epochs, trials, images of a batch."""
 
 
 class Recipe(BaseModel):
     """How every candidate of a study is trained."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    epochs: int = Field(default=9, ge=1)
-    batch: int = Field(default=128, ge=2)
+    epochs: int = Field(default=9, ge=1, le=MANY)
+    batch: int = Field(default=128, ge=2, le=MANY)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
     """Peak; follows `schedule` step by step."""

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Resources(BaseModel):
     """What a trial gets, and how many run at once."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    concurrent: int = Field(default=2, ge=1)
-    cpus: float = Field(default=1, gt=0)
+    concurrent: int = Field(default=2, ge=1, le=1024)
+    cpus: float = Field(default=1, gt=0, le=1024)
     """CPUs a trial; it runs as many threads."""
     gpus: float = Field(default=0, ge=0)
     """GPUs a trial; a fraction lets several share one. 0 trains on the CPU."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=1024)
     """Data-parallel workers a trial, each with `cpus` and `gpus`; they share `training.batch`."""
     measure_on: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Custom Ray resources, such as {target_device: 1}, of the nodes that measure throughput; {} measures where a trial

@@ -12,7 +12,7 @@ from record.folders import elsewhere, folder_at
 from record.measure import MeasureConfig
 from record.plugins import Plugged, import_path, named, path_of
 from record.quantities import QUANTITIES, Quantity, limits, quantity
-from record.recipe import Recipe
+from record.recipe import MANY, Recipe
 from record.resources import Resources
 from record.secrets import hidden
 from spaces.ablations import AblationSpace
@@ -29,7 +29,7 @@ class StudyError(ValueError):
 class Study(BaseModel):
     """What a search and a comparison share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Names the run folder."""
@@ -38,7 +38,7 @@ class Study(BaseModel):
     data: Annotated[Any, Plugged("data", "mnist5k")] = Field(default_factory=lambda: named("data", "mnist5k")())
     """Where images come from, chosen by `name`; `search/data/` has a file a set."""
     training: Recipe = Recipe()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=1 << 31)
     objectives: tuple[str | type[Quantity], ...] = ("accuracy", "throughput")
     """accuracy, and one or more of throughput, latency, macs, params, or your own quantity: its class, which is kept as
     `my_package.module:Name`."""
@@ -183,7 +183,7 @@ class Study(BaseModel):
 class Search(Study):
     """A search: candidates of a space are tried, and the best go on."""
 
-    trials: int = Field(default=20, ge=1)
+    trials: int = Field(default=20, ge=1, le=MANY)
     """Candidates to train; duplicates and those over a limit do not count. A larger number continues the study."""
     sampler: str | dict[str, Any] | type = "surrogate"
     """surrogate, random, tpe, nsga2, gp or local; or your own: its class, which is kept as `my_package.module:Name`, or
@@ -245,7 +245,7 @@ class Search(Study):
 class Comparison(Study):
     """A comparison: the networks that a space lists are all trained to the end, with the same seeds."""
 
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=10_000)
     """Each network is trained with so many, `seed` and those after it, one seed after the other, so that a stopped
     study is balanced. A larger number continues the study."""
     test: bool = True

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 Size = tuple[int, int]
 T = TypeVar("T")
-LARGEST, WIDEST = 1 << 20, 1000
-"""The most that a count and a factor can be."""
+LARGEST, WIDEST, DEEPEST = 1 << 20, 1000, 100
+"""The most that a count, a factor, and the blocks of a stage can be."""
 
 
 def check_fields(config: Any) -> None:
@@ -67,7 +67,7 @@ def positive(value: Any, name: str) -> int:
     """Check that a value is a positive integer, and return it."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}={value!r} must be a positive integer.")
-    return at_most(value, name, LARGEST)
+    return at_most(value, name, DEEPEST if name == "blocks" else LARGEST)
 
 
 def pair(value: Any, name: str) -> Size:

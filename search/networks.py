@@ -66,7 +66,11 @@ class SpaceNetworks:
         return config_to_dict(network), training_id(network)
 
     def describe(self, network: NetworkConfig) -> Description:
-        """Return its canonical form, its ids and its counts; of listed networks also those in training."""
+        """Return its canonical form, its ids and its counts; of listed networks also those in training.
+
+        Raises:
+            TooLargeError: if it has more parameters than anything here could train.
+        """
         costs: dict[str, float] = {**network_costs(network), **self.own_costs(network)}
         if hasattr(self.space, "names"):
             before = training_costs(network)

@@ -155,3 +155,5 @@ def check_stages(space: Any, *names: str) -> None:
         for number, values in enumerate(getattr(space, name), start=1):
             if not values or min(values) < 1:
                 raise ValueError(f"{name} of stage {number} are {values}; give positive integers, such as [16, 32].")
+            for value in values:
+                positive(value, name)

@@ -16,6 +16,8 @@ Shard = tuple[int, int]
 Batch = tuple["Tensor", "Tensor"]
 Size = tuple[int, int]
 Share = Annotated[float, Field(gt=0, lt=1)]
+LARGEST = 8192
+"""Most pixels of a side."""
 
 
 class DataError(ValueError):
@@ -25,7 +27,7 @@ class DataError(ValueError):
 class DataConfig(BaseModel):
     """Which images, and how they are split and augmented: a data set's part of a study."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: ClassVar[TaskName]
     """What networks learn on this set."""
@@ -33,7 +35,7 @@ class DataConfig(BaseModel):
     """Names of the fields that say where the data lies and how it is read, but not what it is."""
 
     name: str = ""
-    size: int | None = Field(default=None, ge=4)
+    size: int | None = Field(default=None, ge=4, le=LARGEST)
     """Side of the square images, or crops in segmentation; None keeps that of the set, but is 224 where it is
     streamed."""
     train_images: int | None = Field(default=None, ge=1)

@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.transforms import v2
 
-from search.data.base import DataError, Source, TaskName
+from search.data.base import LARGEST, DataError, Source, TaskName
 from search.data.streams import Example, OneImage, Stream, StreamedImages, picture, read_labelled, whole
-from search.data.tensors import Dataset, Split, held_out_and_rest, statistics
+from search.data.tensors import Dataset, Split, check_magnified, held_out_and_rest, statistics
 
 GALLERY, PROBE, UNSEEN = 0, 1, 2
 """Roles of held-out pictures, whose targets are `(identity, role)`: enrolled, to be identified, never learned."""
@@ -31,7 +31,7 @@ class FaceFolder(StreamedImages):
     task: ClassVar[TaskName] = "recognition"
 
     name: Literal["face_folder"] = "face_folder"
-    pad: int = Field(default=2, ge=0)
+    pad: int = Field(default=2, ge=0, le=LARGEST)
     """Training images are zero-padded by so many pixels and cropped at random."""
     stream: bool = False
     """Whether images are read by workers as training goes, for sets too large to hold; they are RGB then. `workers` and
@@ -203,6 +203,8 @@ def face(path: Path, size: int | None) -> Tensor:
     """Read one picture `(C, H, W)`, grey or RGB as it is stored, centre-cropped at `size`."""
     stored = picture(path, None)
     image = v2.functional.pil_to_tensor(stored if stored.mode == "L" else stored.convert("RGB"))
+    if size is not None:
+        check_magnified(size, *image.shape[1:])
     return image if size is None else v2.functional.center_crop(v2.functional.resize(image, [size]), [size])
 
 

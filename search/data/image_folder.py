@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from search.data.base import DataError, Source, TaskName
 from search.data.streams import Example, OneImage, Stream, StreamedImages, once, picture, read_labelled, whole
-from search.data.tensors import TensorSet, held_out_and_rest
+from search.data.tensors import TensorSet, check_magnified, held_out_and_rest
 
 
 class StreamedClasses(StreamedImages):
@@ -68,7 +68,12 @@ class ImageFolder(StreamedClasses, TensorSet):
         folder = half_of(self.folder, train)
         if self.size is None:
             raise DataError("data.name=image_folder needs data.size, the side of the square images; for example 64.")
-        fit = v2.Compose([v2.PILToTensor(), v2.Resize(self.size, antialias=True), v2.CenterCrop(self.size)])
+        size, crop = self.size, v2.Compose([v2.Resize(self.size, antialias=True), v2.CenterCrop(self.size)])
+
+        def fit(image: Any) -> Tensor:
+            check_magnified(size, image.height, image.width)
+            return crop(v2.functional.pil_to_tensor(image))
+
         dataset = class_folders(folder, fit)
         return torch.stack([image for image, _ in dataset]), torch.tensor(dataset.targets)
 

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from search.data.base import DataError, TaskName
+from search.data.base import LARGEST, DataError, TaskName
 from search.data.streams import Stream, StreamedSet, picture
 
 IGNORED = 255
@@ -31,11 +31,11 @@ class SegmentedSet(StreamedSet):
 
     task: ClassVar[TaskName] = "segmentation"
 
-    resize: int | None = Field(default=None, ge=4)
+    resize: int | None = Field(default=None, ge=4, le=LARGEST)
     """Shorter side to which images are resized when they are read."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Range of the random scale of a training image, such as (0.5, 2)."""
-    rotate: float = Field(default=0.0, ge=0)
+    rotate: float = Field(default=0.0, ge=0, le=180)
     """Largest random rotation, degrees."""
 
     @field_validator("scale")

@@ -245,7 +245,7 @@ class StreamedSet(Located):
 
     flip: bool = False
     """Whether training images are mirrored at random."""
-    workers: int = Field(default=2, ge=0)
+    workers: int = Field(default=2, ge=0, le=1024)
     """Processes that read a streamed set for one trial."""
 
     @property

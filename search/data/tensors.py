@@ -16,7 +16,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from search.data.base import Batch, DataConfig, DataError, Shard, Share, Size, Source, TaskName
+from search.data.base import LARGEST, Batch, DataConfig, DataError, Shard, Share, Size, Source, TaskName
+
+WHOLE = 150_000_000
+"""Pixel values whose statistics are taken at once, in four times the memory; those of CIFAR-10 are."""
+MAGNIFIED = 8
+"""How many times as large as they are stored images held in memory may become."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class TensorSet(DataConfig):
 
     validation: Share = 0.1
     """Share of the training set that is held out, the same for each class; searches score on it."""
-    pad: int = Field(default=2, ge=0)
+    pad: int = Field(default=2, ge=0, le=LARGEST)
     """Training images are zero-padded by so many pixels and cropped at random."""
     flip: bool = False
     """Whether training images are mirrored at random."""
@@ -181,8 +186,29 @@ def in_memory(
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel of uint8 `(N, C, H, W)`, as `(1, C, 1, 1)`."""
+    if images.numel() > WHOLE:
+        return statistics_of_many(images)
     pixels = images.float()
     return pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp_min(1)
+
+
+def statistics_of_many(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `statistics` in float64 and in parts, whose memory is that of a few images."""
+    parts = images.split(256)
+    count = images.numel() // images.shape[1]
+    mean = sum(part.double().sum((0, 2, 3), keepdim=True) for part in parts) / count
+    squares = sum((part.double() - mean).square().sum((0, 2, 3), keepdim=True) for part in parts)
+    return torch.as_tensor(mean).float(), torch.as_tensor(squares / (count - 1)).sqrt().float().clamp_min(1)
+
+
+def check_magnified(size: int, height: int, width: int) -> None:
+    """Raise DataError if images become over `MAGNIFIED` times as large, which costs memory and shows nothing new."""
+    side = min(height, width)
+    if size > MAGNIFIED * side:
+        raise DataError(
+            f"data.size={size} is over {MAGNIFIED} times the {side} pixels of stored images; use at most "
+            f"{MAGNIFIED * side}."
+        )
 
 
 def held_out_and_rest(labels: Tensor, validation: float, train_images: int | None = None) -> tuple[Tensor, Tensor]:
@@ -220,8 +246,9 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Return uint8 images `(n, C, size, size)`; beside them it needs memory for few.
 
     Raises:
-        DataError: if they take more than half of the memory that is free.
+        DataError: if they take more than half of the memory that is free, or are magnified too much.
     """
+    check_magnified(size, *images.shape[2:])
     needed, free = images.shape[:2].numel() * size**2, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > free / 2:
         raise DataError(

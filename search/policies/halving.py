@@ -15,7 +15,7 @@ from search.ranking import Rung, promotion
 class Halving(BaseModel):
     """Stop trials early: at each rung the best 1/factor of those that reached it go on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Literal["halving"] = "halving"
     first_rung: int | None = Field(default=None, ge=1)

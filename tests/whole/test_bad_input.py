@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -153,8 +154,47 @@ def test_weights_of_another_network_leave_a_report_without_its_picture(tiny: Pat
     assert (named.exit_code, "is damaged or truncated" in named.stderr) == (2, True), named.output
 
 
-def test_sizes_that_no_machine_has_are_refused(tiny: Path) -> None:
-    found = searched(tiny, "--dry-run", "space.channels=[[1000000000,8]]")
-    assert (found.exit_code, "too large; use at most 1,048,576" in found.stderr) == (2, True), found.stderr
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("space.channels=[[1000000000,8]]", "too large; use at most 1,048,576"),
+        ("space.channels=[[100000]]", "parameters (100000x1 conv 3); at most 10,000,000,000"),
+        ("space.blocks=[100000]", "blocks=100000 is too large; use at most 100"),
+        ("space.groups=[1000000000]", "groups=1000000000 is too large"),
+        ("limits.max_params=1", "the least seen are params=426"),
+        ("limits.max_params=.inf", "limits.max_params=inf: should be a finite number"),
+        ("training.learning_rate=.inf", "learning_rate=inf: should be a finite number"),
+        ("training.epochs=1000000000", "less than or equal to 1000000"),
+        ("seed=4294967296", "seed=4294967296: should be less than 2147483648"),
+        ("data.size=1000", "data.size=1000 is over 8 times the 28 pixels of stored images; use at most 224"),
+        ("data.size=1000000000", "less than or equal to 8192"),
+        ("data.pad=1000000000", "less than or equal to 8192"),
+        ("resources.concurrent=1000000000", "less than or equal to 1024"),
+        ("resources.cpus=.inf", "resources.cpus=inf: should be"),
+        ("measure.threads=1000000", "less than or equal to 1024"),
+        ("measure.batch=1000000000", "less than or equal to 65536"),
+        (f"trials={'x' * 10_000}", f"trials='{'x' * 99} ...: should be a valid integer"),
+        (f"space={'[' * 3000}{']' * 3000}", "is nested over 50 levels deep"),
+        (f"space={'[' * 30_000}{']' * 30_000}", "is nested over 50 levels deep"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_values_that_cannot_work_are_told_soon(tiny: Path, override: str, said: str) -> None:
+    start = time.process_time()
+    found = searched(tiny, "--dry-run", override)
+    assert (found.exit_code, said in found.stderr) == (2, True), found.stderr
+    assert found.stderr.startswith("error: ")
+    assert found.exception is None or isinstance(found.exception, SystemExit)
+    assert time.process_time() - start < 4  # two seconds, and what is imported late
+
+
+@pytest.mark.parametrize("text", ["a: [" * 3000, "[" * 30_000, "- " * 30_000, "{a: " * 3000])
+def test_a_study_file_nested_without_end_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "deep.yaml").write_text(f"space:\n  {text}")
+    found = searched(tmp_path / "deep.yaml", "--dry-run")
+    assert (found.exit_code, "deep.yaml is nested over 50 levels deep" in found.stderr) == (2, True), found.stderr
+
+
+def test_factors_that_no_network_has_are_refused() -> None:
     with pytest.raises(ValueError, match=r"width=1e\+308 is too large; use at most 1,000"):
         resnet(width=1e308)

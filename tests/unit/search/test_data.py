@@ -10,7 +10,8 @@ from PIL import Image
 
 from search.data import Cifar10, DataError, ImageFolder, Mnist5k, load
 from search.data.image_folder import class_folders
-from search.data.tensors import cut_out, draw_moves, resize, stratified
+from search.data.tensors import cut_out, draw_moves, resize, statistics, statistics_of_many, stratified
+from tests.sets import write_classes
 
 
 def test_the_default_digits_need_no_download_and_split_evenly() -> None:
@@ -169,8 +170,22 @@ def test_a_folder_that_is_linked_to_itself_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_size_that_no_memory_holds_is_refused() -> None:
-    with pytest.raises(DataError, match=r"data\.size=100000 makes of \d+ images [\d,.]+ GiB, more than half"):
-        load(Mnist5k(size=100_000))
+    many = torch.zeros(1, 1, 28, 28, dtype=torch.uint8).expand(10**9, 1, 28, 28)
+    with pytest.raises(DataError, match=r"data\.size=224 makes of \d+ images [\d,.]+ GiB, more than half"):
+        resize(many, 224)
+
+
+def test_images_held_in_memory_are_not_magnified_without_end(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    with pytest.raises(DataError, match=r"data\.size=193 is over 8 times the 24 pixels .*; use at most 192"):
+        load(ImageFolder(root=str(tmp_path), size=193))
+    assert load(ImageFolder(root=str(tmp_path), size=192)).size == (192, 192)
+
+
+def test_statistics_of_many_images_are_those_of_few() -> None:
+    images = torch.randint(0, 256, (300, 3, 5, 7), dtype=torch.uint8)
+    for many, few in zip(statistics_of_many(images), statistics(images), strict=True):
+        torch.testing.assert_close(many, few)
 
 
 def test_images_are_resized_as_in_one_piece() -> None:

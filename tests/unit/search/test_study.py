@@ -79,9 +79,24 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_limits_that_nothing_keeps_are_found_before_the_search(tiny: Path) -> None:
-    with pytest.raises(StudyError, match=r"none of 200 .* the least seen are params=") as error:
-        reference_point(read_study(tiny, ["limits.max_params=10"]), IMAGE)
-    assert "max_params=10;" in str(error.value)
+    with pytest.raises(
+        StudyError, match=r"none of 200 random .* max_params=400; the least seen are params=426 and macs="
+    ):
+        reference_point(read_study(tiny, ["limits.max_params=400"]), IMAGE)
+
+
+@pytest.mark.parametrize("limits", ["limits.max_params=10", "limits.max_macs=10"])
+def test_limits_far_below_what_the_space_offers_are_found_with_few_networks(tiny: Path, limits: str) -> None:
+    with pytest.raises(
+        StudyError, match=rf"none of (5|17) random networks .* {limits[7:]}; the least seen are params="
+    ):
+        reference_point(read_study(tiny, [limits]), IMAGE)
+
+
+def test_limits_on_listed_networks_are_told_of_all_of_them(tiny: Path) -> None:
+    tiny.write_text("space: {name: fixed, networks: {a: {build: resnet}, b: {build: resnet, depth: 101}}}")
+    with pytest.raises(StudyError, match=r"none of 2 networks of the space keeps the limits max_params=1,000; .*=23,"):
+        reference_point(read_study(tiny, ["limits.max_params=1000"]), (3, (64, 64), 10))
 
 
 def test_a_space_that_does_not_fit_the_images_is_found_before_the_search(tiny: Path) -> None:
