@@ -5,7 +5,9 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,9 @@ from search.engine import Engine  # noqa: E402
 from search.stopping import SIGNALS  # noqa: E402
 
 PLACED = 60.0
-"""Seconds within which the measuring process must have found its place."""
+"""Seconds within which the measuring process must have found its place, and a cluster must have one for a trial."""
+COUNTED = 5.0
+"""Seconds after which the places of a cluster are counted again."""
 
 
 class Worker(tune.Trainable):
@@ -125,8 +129,10 @@ class AskEngine(EngineLink, Searcher):
         self.errors: dict[str, str] = {}
         self.waits = 0
         """Calls in vain since the last task; Tune asks before it handles each event."""
+        self.counted = time.monotonic()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self.count()
         job = self.engine.next()
         if isinstance(job, Job):
             self.numbers[trial_id], self.waits = job.number, 0
@@ -135,6 +141,14 @@ class AskEngine(EngineLink, Searcher):
         if self.waits == 2:  # at the first, the worker of the last task has not been told to begin
             self.engine.prepare()
         return None if job == "wait" else Searcher.FINISHED
+
+    def count(self) -> None:
+        """Count the places of a cluster now and then, since nodes join and leave it."""
+        resources = self.engine.study.resources
+        if resources.address and time.monotonic() - self.counted > COUNTED:
+            with suppress(StudyError):  # none is left: the tasks wait for the next node
+                self.engine.places = min(resources.concurrent, places(resources, ray.cluster_resources(), "Ray"))
+            self.counted = time.monotonic()
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         number = self.numbers.pop(trial_id, None)
@@ -200,7 +214,7 @@ def run(engine: Engine, candidate: type[Candidate] = Candidate) -> None:
     started = connect(resources)
     try:
         take_back(handlers)
-        engine.places = min(engine.places, places(resources, ray.cluster_resources(), "Ray"))
+        engine.places = min(engine.places, first_places(resources))
         measurer, _held = measuring(resources)
         asking = AskEngine(engine, measurer)
         with tempfile.TemporaryDirectory(prefix="repmlp-tune-") as scratch:
@@ -229,6 +243,22 @@ def take_back(handlers: Mapping[int, Any]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def first_places(resources: Resources) -> int:
+    """Return how many trials can run at once; a cluster may just be starting, so it has a minute to offer a place.
+
+    Raises:
+        StudyError: if there is no place for even one.
+    """
+    end = time.monotonic() + (PLACED if resources.address else 0)
+    while True:
+        try:
+            return places(resources, ray.cluster_resources(), "Ray")
+        except StudyError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(1)
 
 
 def measuring(resources: Resources) -> tuple[str, Any]:

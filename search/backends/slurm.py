@@ -144,7 +144,7 @@ lead() {
     host=$(scontrol show node "$SLURMD_NODENAME" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
     host=$(getent ahostsv4 "$host" | awk '{print $1; exit}')
     port=$((20000 + SLURM_JOB_ID % 10000))
-    "${ray[@]}" --head "${first[@]}" --include-dashboard=false --node-ip-address="$host" --port="$port" &
+    "${ray[@]}" --head "${first[@]}" --include-dashboard=false --node-ip-address="$host" --port="$port" > /dev/null &
     head=$!
     until (: > "/dev/tcp/$host/$port") 2> /dev/null; do
         kill -0 "$head" 2> /dev/null || { echo 'Ray did not start.' >&2; exit 1; }
@@ -158,7 +158,7 @@ lead
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then # the others join
     others=$((SLURM_JOB_NUM_NODES - 1))
     srun --nodes="$others" --ntasks="$others" --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME" \\
-        "${ray[@]}" --address="$host:$port" &
+        "${ray[@]}" --address="$host:$port" > /dev/null &
     joined=$!
 fi
 run "${search[@]}" resources.backend=ray resources.address="$host:$port"
@@ -185,7 +185,7 @@ until [ -n "$code" ]; do
             squeue --noheader --array --jobs="$SLURM_ARRAY_JOB_ID" --format=%i | grep -vx "$self" | xargs -r scancel
         fi
     else
-        [ ! -s "$board" ] || run "${ray[@]}" --address="$(< "$board")" 9>&-
+        [ ! -s "$board" ] || run "${ray[@]}" --address="$(< "$board")" > /dev/null 9>&-
         run sleep 5 9>&-
         if [ "$told" -gt 0 ]; then code=143; else code=''; fi
     fi

@@ -1,14 +1,17 @@
 """The script for SLURM: what it asks for, and, on a SLURM of its own, what becomes of a study at the time limit."""
 
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from record.files import read_study
+from record.run import Run, open_run
 from record.study import StudyError
 from search.backends.slurm import script
 from tests.cluster.throwaway import Slurm, lacking, throwaway
@@ -49,7 +52,7 @@ def asked(text: str) -> dict[str, str]:
         ("{concurrent: 5, cpus: 4, gpus: 1}", {"nodes": 2}, "12", "3"),
         ("{concurrent: 3, cpus: 2, gpus: 0.4}", {"array": 3}, "2", "1"),
         ("{concurrent: 1, workers: 5, cpus: 2, gpus: 1}", {"nodes": 5}, "2", "1"),
-        ("{concurrent: 2, gpus: 1, measure_on: {target: 1}}", {}, "2", "3"),
+        ("{backend: ray, concurrent: 2, gpus: 1, measure_on: {target: 1}}", {}, "2", "3"),
     ],
 )
 def test_a_job_asks_for_what_its_share_of_the_trials_needs(
@@ -77,7 +80,7 @@ def test_a_job_is_told_to_stop_before_its_time_is_over(tiny: Path, limit: str, s
         ([], {"limit": "4h"}, "HH:MM:SS"),
         ([], {"nodes": 2, "array": 2}, "one of --nodes"),
         ([], {"nodes": 4}, "resources.concurrent=2 leaves nodes idle; set it to 4 or more"),
-        (["resources={address: auto}"], {}, "leave resources.address out"),
+        (["resources={backend: ray, address: auto}"], {}, "leave resources.address out"),
     ],
 )
 def test_what_makes_no_job_is_told(tiny: Path, overrides: list[str], kind: dict[str, int], message: str) -> None:
@@ -106,14 +109,89 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         pytest.skip(str(error))
 
 
-LONG = "trials=100", "training.epochs=30", "training.learning_rate=0.01", "halving=null", "space.groups=[1,2,4]"
+LONG = "seeds=12", "training.epochs=100"
+"""Of `ablation`, whose three networks are two, trained seed by seed: about 80 seconds on two cores."""
 
 
-def submitted(slurm: Slurm, tiny: Path, *overrides: object, **options: str) -> str:
+def submitted(slurm: Slurm, study: Path, *overrides: str, **options: str) -> str:
     """Submit the script that the command prints, and return the number of the job."""
-    job = tiny.parent / "job.sh"
-    done = searched(tiny, *overrides, "--slurm", "--time", "00:01:00")
+    done = searched(study, *LONG, *overrides, "--slurm", "--time", "00:01:00")
     assert done.exit_code == 0, done.stderr
+    job = study.parent / "job.sh"
     job.write_text(done.stdout)
     more = [f"--{name}={value}" for name, value in options.items()]
-    return slurm("sbatch", "--parsable", *more, job, cwd=tiny.parent)
+    return slurm("sbatch", "--parsable", *more, job, cwd=study.parent)
+
+
+def begun(slurm: Slurm, study: Path, number: str) -> None:
+    """Wait until a job has recorded an epoch."""
+    slurm.wait(number, {"RUNNING"})
+    journal = run_folder(study) / "journal.log"
+    for _ in range(120):
+        if journal.exists() and '"epoch 2"' in journal.read_text():
+            return
+        time.sleep(0.5)
+    raise AssertionError((study.parent / f"tiny-{number}.log").read_text())
+
+
+def check_whole(run: Run) -> None:
+    """Every training is there to its end, and none of its epochs was recorded, and so trained, twice."""
+    assert run.trials["outcome"].value_counts().to_dict() == {"complete": 24, "duplicate": 12}
+    for _, curve in run.epochs.groupby("trial"):
+        assert curve["epoch"].tolist() == list(range(1, 101))
+    written = re.findall(r'"trial_id":(\d+),"user_attr":{"epoch (\d+)"', (run.folder / "journal.log").read_text())
+    assert len(written) == len(set(written)) == 2400
+
+
+@pytest.mark.slow
+def test_a_job_is_stopped_at_its_time_limit_queued_again_and_finishes(slurm: Slurm, ablation: Path) -> None:
+    number = submitted(slurm, ablation)
+    restarts = 0
+    while True:
+        job = slurm.wait(number, {"PENDING", "COMPLETED"})
+        print(job)
+        if job["JobState"] == "COMPLETED":
+            break
+        restarts += 1
+        assert (job["Restarts"], job["Reason"]) == (str(restarts), "BeginTime")
+        slurm.hurry(number)
+        slurm.wait(number, {"RUNNING"})
+    assert job["ExitCode"] == "0:0"
+    assert 1 <= restarts <= 6
+    log = (ablation.parent / f"tiny-{number}.log").read_text()
+    print(log)
+    assert log.count("Stopped. What is finished is kept") == log.count("Back into the queue.") == restarts
+    assert log.count("continuing after") == restarts
+    check_whole(open_run(run_folder(ablation)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("partition", "own"), [pytest.param("low", True, id="with grace"), pytest.param("abrupt", False, id="at once")]
+)
+def test_a_job_that_is_preempted_is_queued_again_once(slurm: Slurm, ablation: Path, partition: str, own: bool) -> None:
+    number = submitted(slurm, ablation, partition=partition, time="10", nodelist="n1")
+    begun(slurm, ablation, number)
+    slurm("sbatch", "--partition=high", "--nodelist=n1", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    job = slurm.wait(number, {"PENDING"})
+    assert job["Restarts"] == "1"
+    time.sleep(5)
+    assert slurm.job(number)["Restarts"] == "1"
+    log = (ablation.parent / f"tiny-{number}.log").read_text()
+    assert log.count("Stopped. What is finished is kept") == 1
+    assert log.count("Back into the queue.") == own
+    slurm("scancel", number)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_cancelled_stops_cleanly_and_stays_cancelled(slurm: Slurm, ablation: Path) -> None:
+    number = submitted(slurm, ablation, time="10")
+    begun(slurm, ablation, number)
+    slurm("scancel", number)
+    slurm.wait(number, {"CANCELLED"})
+    time.sleep(5)
+    job = slurm.job(number)
+    assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0")
+    log = (ablation.parent / f"tiny-{number}.log").read_text()
+    assert log.count("Stopped. What is finished is kept") == 1
+    assert "Back into the queue." not in log

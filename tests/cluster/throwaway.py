@@ -80,16 +80,13 @@ class Slurm:
         """Return what is known of a job, such as JobState and Restarts."""
         return dict(re.findall(r"(\S+?)=(\S*)", self("scontrol", "show", "job", "--oneliner", number)))
 
-    def wait(self, number: str, state: str, seconds: float = 120, **more: str) -> dict[str, str]:
-        """Wait until a job is in a state; a job that waits in the queue again is let begin at once."""
-        wanted = {"JobState": state, **more}
+    def wait(self, number: str, states: set[str], seconds: float = 150) -> dict[str, str]:
+        """Wait until a job is in one of some states, and return what is known of it."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            job = self.job(number)
-            if {key: job.get(key) for key in wanted} == wanted:
-                return job
+        while (job := self.job(number))["JobState"] not in states:
+            assert time.monotonic() < end, (states, job)
             time.sleep(0.5)
-        raise AssertionError(f"job {number} is not {wanted}: {self.job(number)}")
+        return job
 
     def hurry(self, number: str) -> None:
         """Let a job that was queued again begin now, and not in the two minutes that SLURM gives it."""
