@@ -300,7 +300,7 @@ def connect(resources: Resources) -> bool:
         return False
     try:
         ray.init(
-            address=resources.address,
+            address=resources.address or "local",  # and not a cluster that happens to run here
             log_to_driver=False,
             configure_logging=True,
             logging_level=logging.ERROR,

@@ -139,12 +139,16 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 # A node whose head is gone leaves after so many seconds.
 export RAY_gcs_rpc_server_reconnect_timeout_s=15
 
+# Where Ray keeps its logs and sockets, apart from those of other jobs on a node.
+scratch=/tmp/repmlp-$SLURM_JOB_ID
+
 # Start the head of a Ray cluster on this node, where SLURM reaches it, and wait until it answers.
 lead() {
     host=$(scontrol show node "$SLURMD_NODENAME" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
     host=$(getent ahostsv4 "$host" | awk '{print $1; exit}')
     port=$((20000 + SLURM_JOB_ID % 10000))
-    "${ray[@]}" --head "${first[@]}" --include-dashboard=false --node-ip-address="$host" --port="$port" > /dev/null &
+    "${ray[@]}" --temp-dir="$scratch" --head "${first[@]}" --include-dashboard=false \\
+        --node-ip-address="$host" --port="$port" > /dev/null &
     head=$!
     until (: > "/dev/tcp/$host/$port") 2> /dev/null; do
         kill -0 "$head" 2> /dev/null || { echo 'Ray did not start.' >&2; exit 1; }
@@ -155,15 +159,17 @@ lead() {
 
 NODES = """
 lead
-if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then # the others join
-    others=$((SLURM_JOB_NUM_NODES - 1))
-    srun --nodes="$others" --ntasks="$others" --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME" \\
-        "${ray[@]}" --address="$host:$port" > /dev/null &
+others=$((SLURM_JOB_NUM_NODES - 1)) joined=''
+there=(srun --nodes="$others" --ntasks="$others" --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME")
+if [ "$others" -gt 0 ]; then
+    "${there[@]}" "${ray[@]}" --temp-dir="$scratch" --address="$host:$port" > /dev/null &
     joined=$!
 fi
 run "${search[@]}" resources.backend=ray resources.address="$host:$port"
 kill -TERM ${joined:+"$joined"} "$head" 2> /dev/null
 wait ${joined:+"$joined"} "$head"
+[ -z "$joined" ] || "${there[@]}" rm -rf "$scratch"
+rm -rf "$scratch"
 """
 
 ARRAY = """
@@ -185,17 +191,18 @@ until [ -n "$code" ]; do
             squeue --noheader --array --jobs="$SLURM_ARRAY_JOB_ID" --format=%i | grep -vx "$self" | xargs -r scancel
         fi
     else
-        [ ! -s "$board" ] || run "${ray[@]}" --address="$(< "$board")" > /dev/null 9>&-
+        [ ! -s "$board" ] || run "${ray[@]}" --temp-dir="$scratch" --address="$(< "$board")" > /dev/null 9>&-
         run sleep 5 9>&-
         if [ "$told" -gt 0 ]; then code=143; else code=''; fi
     fi
+    rm -rf "$scratch"
 done
 """
 
 ENDING = """
-# 143: told to stop; 75: the disk is full or the storage gone. A job that runs for SLURM even now was told by its time
-# limit, or by a preemption with a grace period, and goes back into the queue. One that was cancelled does not, and one
-# that SLURM itself puts back, at a preemption without grace or as a node fails, need not.
+# 143: told to stop; 75: the disk is full or the storage gone. A job that runs for SLURM even now was told of its time
+# limit, or of a preemption to come, and goes back into the queue. One that was cancelled does not, and one that is
+# preempted at once, SLURM itself puts back.
 if [ "$code" = 143 ] || [ "$code" = 75 ]; then
     if [ "$(squeue --noheader --jobs="$self" --format=%T)" != RUNNING ]; then
         echo 'Ended by SLURM.'

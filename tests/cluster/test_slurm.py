@@ -113,9 +113,9 @@ LONG = "seeds=12", "training.epochs=100"
 """Of `ablation`, whose three networks are two, trained seed by seed: about 80 seconds on two cores."""
 
 
-def submitted(slurm: Slurm, study: Path, *overrides: str, **options: str) -> str:
+def submitted(slurm: Slurm, study: Path, *arguments: str, **options: str) -> str:
     """Submit the script that the command prints, and return the number of the job."""
-    done = searched(study, *LONG, *overrides, "--slurm", "--time", "00:01:00")
+    done = searched(study, *LONG, *arguments, "--slurm", "--time", "00:01:00")
     assert done.exit_code == 0, done.stderr
     job = study.parent / "job.sh"
     job.write_text(done.stdout)
@@ -126,12 +126,17 @@ def submitted(slurm: Slurm, study: Path, *overrides: str, **options: str) -> str
 def begun(slurm: Slurm, study: Path, number: str) -> None:
     """Wait until a job has recorded an epoch."""
     slurm.wait(number, {"RUNNING"})
+    holds(study, '"epoch 2"')
+
+
+def holds(study: Path, text: str) -> None:
+    """Wait until the journal has a text."""
     journal = run_folder(study) / "journal.log"
     for _ in range(120):
-        if journal.exists() and '"epoch 2"' in journal.read_text():
+        if journal.exists() and text in journal.read_text():
             return
         time.sleep(0.5)
-    raise AssertionError((study.parent / f"tiny-{number}.log").read_text())
+    raise AssertionError([path.read_text() for path in study.parent.glob("*.log")])
 
 
 def check_whole(run: Run) -> None:
@@ -146,10 +151,10 @@ def check_whole(run: Run) -> None:
 @pytest.mark.slow
 def test_a_job_is_stopped_at_its_time_limit_queued_again_and_finishes(slurm: Slurm, ablation: Path) -> None:
     number = submitted(slurm, ablation)
+    slurm.wait(number, {"RUNNING"})
     restarts = 0
     while True:
         job = slurm.wait(number, {"PENDING", "COMPLETED"})
-        print(job)
         if job["JobState"] == "COMPLETED":
             break
         restarts += 1
@@ -159,7 +164,7 @@ def test_a_job_is_stopped_at_its_time_limit_queued_again_and_finishes(slurm: Slu
     assert job["ExitCode"] == "0:0"
     assert 1 <= restarts <= 6
     log = (ablation.parent / f"tiny-{number}.log").read_text()
-    print(log)
+    print(*slurm.history, log, sep="\n")
     assert log.count("Stopped. What is finished is kept") == log.count("Back into the queue.") == restarts
     assert log.count("continuing after") == restarts
     check_whole(open_run(run_folder(ablation)))
@@ -195,3 +200,38 @@ def test_a_job_that_is_cancelled_stops_cleanly_and_stays_cancelled(slurm: Slurm,
     log = (ablation.parent / f"tiny-{number}.log").read_text()
     assert log.count("Stopped. What is finished is kept") == 1
     assert "Back into the queue." not in log
+
+
+def overlaps(run: Run) -> bool:
+    """Whether two trainings ran at once."""
+    done = run.trials[run.trials["outcome"] == "complete"].sort_values("start")
+    return bool((done["start"].to_numpy()[1:] < done["end"].to_numpy()[:-1]).any())
+
+
+@pytest.mark.slow
+def test_a_job_of_two_nodes_trains_on_both(slurm: Slurm, ablation: Path) -> None:
+    number = submitted(slurm, ablation, "--nodes", "2", time="10")
+    slurm.wait(number, {"COMPLETED"}, 400)
+    run = open_run(run_folder(ablation))
+    check_whole(run)
+    assert overlaps(run)
+    assert not Path(f"/tmp/repmlp-{number}").exists()
+
+
+@pytest.mark.slow
+def test_the_tasks_of_an_array_join_a_search_leave_it_and_take_it_over(slurm: Slurm, ablation: Path) -> None:
+    array = submitted(slurm, ablation, "--array", "2", time="10", array="0-1%1")
+    first, second = f"{array}_0", f"{array}_1"
+    begun(slurm, ablation, first)
+    slurm("scontrol", "update", f"JobId={array}", "ArrayTaskThrottle=2")
+    slurm.wait(second, {"RUNNING"})
+    log = ablation.parent / f"tiny-{array}_0.log"
+    holds(ablation, '"trial_id":6,')
+    assert overlaps(open_run(run_folder(ablation)))  # each task has room for one
+    slurm("scancel", "--signal=TERM", "--batch", first)
+    slurm.wait(first, {"PENDING"})
+    assert "Back into the queue." in log.read_text()
+    slurm.wait(second, {"COMPLETED"}, 400)
+    assert slurm.wait(first, {"CANCELLED"})["Restarts"] == "1"
+    print(*slurm.history, sep="\n")
+    check_whole(open_run(run_folder(ablation)))

@@ -36,6 +36,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 ReturnToService=2
 OverTimeLimit=0
 KillWait=10
@@ -68,6 +69,8 @@ class Slurm:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.history: list[str] = []
+        """What became of jobs that were waited for, a line a change."""
         self.env = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
 
     def __call__(self, *command: object, cwd: Path | None = None) -> str:
@@ -86,11 +89,13 @@ class Slurm:
         while (job := self.job(number))["JobState"] not in states:
             assert time.monotonic() < end, (states, job)
             time.sleep(0.5)
+        told = [f"{key}={job[key]}" for key in ("JobId", "JobState", "Reason", "Restarts", "StartTime", "EndTime")]
+        self.history.append(" ".join([time.strftime("%T"), *told]))
         return job
 
     def hurry(self, number: str) -> None:
-        """Let a job that was queued again begin now, and not in the two minutes that SLURM gives it."""
-        self("scontrol", "update", f"JobId={number}", "StartTime=now")
+        """Let a job that was queued again begin in seconds; sooner, its nodes take it for the one that ended."""
+        self("scontrol", "update", f"JobId={number}", "StartTime=now+10")
 
 
 @contextmanager
