@@ -44,10 +44,11 @@ def script(
         )
     clustered = nodes > 1 or array > 0 or bool(resources.measure_on)
     wanted = {"cpus-per-task": cpus(resources, shares), "gpus-per-node": gpus(resources, shares)}
-    body = f"cd {shlex.quote(str(folder))} || exit\nsearch=({shlex.join(search)})\n{WAITING}"
+    body = f"cd {shlex.quote(str(folder))} || exit\nsearch=({shlex.join(search)})\n"
+    body += f"folder={shlex.quote(str(study.folder))}\n{ARRAY_NAMES if array else NAMES}{WAITING}"
     if clustered:
         body += f"{ray(search[0], resources, wanted)}{RAY}"
-    body += ARRAY.replace("BOARD", shlex.quote(str(study.folder))) if array else NODES if clustered else NODE
+    body += ARRAY if array else NODES if clustered else NODE
     return f"{header(study.name, nodes, array, limit, wanted)}\n{body}{ENDING}"
 
 
@@ -112,10 +113,18 @@ TEACHING = (
     "# The run folder has to be where every node sees it.",
 )
 
-WAITING = """\
-most=100 # times that SLURM may start this job again
+NAMES = "self=$SLURM_JOB_ID\n"
+ARRAY_NAMES = "self=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\n"
 
-told=0 code='' child='' self=$SLURM_JOB_ID
+WAITING = """\
+most=5 # starts in a row of which nothing may come
+
+# A line a start since something was last trained.
+mkdir -p "$folder" || exit
+starts=$folder/slurm-$self.starts
+echo >> "$starts"
+
+told=0 code='' child=''
 # SLURM tells this shell alone that the time is nearly over; the search, told in turn, puts itself away in seconds.
 trap 'told=$((told + 1)); [ -z "$child" ] || kill -TERM "$child" 2> /dev/null' TERM
 
@@ -174,10 +183,7 @@ rm -rf "$scratch"
 
 ARRAY = """
 # The task that has the lock leads: it runs the search, and the others work for it. Once it ends, another one leads.
-self=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-folder=BOARD
-mkdir -p "$folder"
-board=$folder/slurm-$SLURM_ARRAY_JOB_ID # where the head is
+board=$folder/slurm-$SLURM_ARRAY_JOB_ID.head # its address
 exec 9>> "$folder/slurm.lock"
 until [ -n "$code" ]; do
     if flock --nonblock 9; then
@@ -200,14 +206,15 @@ done
 """
 
 ENDING = """
+[ -z "$(find "$folder"/*/ -type f -newer "$starts" -print -quit 2> /dev/null)" ] || : > "$starts" # checkpoints, weights
 # 143: told to stop; 75: the disk is full or the storage gone. A job that runs for SLURM even now was told of its time
 # limit, or of a preemption to come, and goes back into the queue. One that was cancelled does not, and one that is
 # preempted at once, SLURM itself puts back.
 if [ "$code" = 143 ] || [ "$code" = 75 ]; then
     if [ "$(squeue --noheader --jobs="$self" --format=%T)" != RUNNING ]; then
         echo 'Ended by SLURM.'
-    elif [ "${SLURM_RESTART_COUNT:-0}" -ge "$most" ]; then
-        echo "Started again $most times: not once more. sbatch continues it."
+    elif [ "$(wc -l < "$starts")" -ge "$most" ]; then
+        echo "Nothing was trained in $most starts: not once more. Its time may be too short for an epoch; see --time."
     elif [ "$code" = 75 ] && [ "$SECONDS" -lt 600 ]; then
         echo "Held; once that is mended: scontrol release $self"
         scontrol requeuehold "$self"
@@ -215,6 +222,8 @@ if [ "$code" = 143 ] || [ "$code" = 75 ]; then
         echo 'Back into the queue.'
         scontrol requeue "$self"
     fi
+else
+    rm -f "$starts"
 fi
 exit "$code"
 """

@@ -1,5 +1,6 @@
 """The script for SLURM: what it asks for, and, on a SLURM of its own, what becomes of a study at the time limit."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -97,6 +98,38 @@ def test_the_command_prints_the_script_and_runs_nothing(tiny: Path) -> None:
     assert not run_folder(tiny).exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "state", "fruitless", "asked"),
+    [
+        pytest.param(143, "RUNNING", 0, "requeue 7", id="the time is over"),
+        pytest.param(143, "RUNNING", 3, "requeue 7", id="the time is over, the fourth time in vain"),
+        pytest.param(143, "RUNNING", 4, "", id="the time is over, the fifth time in vain"),
+        pytest.param(143, "COMPLETING", 0, "", id="cancelled"),
+        pytest.param(75, "RUNNING", 0, "requeuehold 7", id="the disk is full"),
+        pytest.param(2, "RUNNING", 0, "", id="the study is wrong"),
+        pytest.param(0, "RUNNING", 0, "", id="done"),
+    ],
+)
+def test_a_job_asks_to_be_queued_again_only_if_that_helps(
+    tiny: Path, code: int, state: str, fruitless: int, asked: str
+) -> None:
+    """Stand-ins of SLURM's commands answer; the search tells the shell of the time limit, if it is that, and ends."""
+    told = "kill -TERM $PPID; kill -TERM $PPID; sleep 0.2; " if code == 143 else ""
+    text = script(read_study(tiny), ["bash", "-c", f"{told}exit {code}"], tiny.parent)
+    calls = tiny.parent / "calls"
+    for name, does in {"squeue": f"echo {state}", "scontrol": f'echo "$*" >> {calls}'}.items():
+        (tiny.parent / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tiny.parent / name).chmod(0o755)
+    run_folder(tiny).mkdir(parents=True)
+    starts = run_folder(tiny) / "slurm-7.starts"
+    starts.write_text("\n" * fruitless)
+    env = {**os.environ, "SLURM_JOB_ID": "7", "PATH": f"{tiny.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", text], env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == code, done.stderr
+    assert (calls.read_text().strip() if calls.exists() else "") == asked
+    assert starts.exists() == (code in (143, 75))
+
+
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     if reason := lacking():
@@ -115,7 +148,7 @@ LONG = "seeds=12", "training.epochs=100"
 
 def submitted(slurm: Slurm, study: Path, *arguments: str, **options: str) -> str:
     """Submit the script that the command prints, and return the number of the job."""
-    done = searched(study, *LONG, *arguments, "--slurm", "--time", "00:01:00")
+    done = searched(study, *LONG, *arguments, "--slurm", "--time", "00:02:00")
     assert done.exit_code == 0, done.stderr
     job = study.parent / "job.sh"
     job.write_text(done.stdout)
@@ -139,18 +172,28 @@ def holds(study: Path, text: str) -> None:
     raise AssertionError([path.read_text() for path in study.parent.glob("*.log")])
 
 
-def check_whole(run: Run) -> None:
-    """Every training is there to its end, and none of its epochs was recorded, and so trained, twice."""
+def check_whole(run: Run, stops: int) -> None:
+    """Every training is there to its end, with all epochs; what had ended was not trained again.
+
+    An epoch that no checkpoint held at a stop is: they are written as often as takes little of the time.
+    """
     assert run.trials["outcome"].value_counts().to_dict() == {"complete": 24, "duplicate": 12}
     for _, curve in run.epochs.groupby("trial"):
         assert curve["epoch"].tolist() == list(range(1, 101))
-    written = re.findall(r'"trial_id":(\d+),"user_attr":{"epoch (\d+)"', (run.folder / "journal.log").read_text())
-    assert len(written) == len(set(written)) == 2400
+    lines = (run.folder / "journal.log").read_text().splitlines()
+    trained = re.findall(r'"trial_id":(\d+),"user_attr":{"epoch (\d+)"', "\n".join(lines))
+    assert len(set(trained)) == 2400
+    assert len(trained) <= 2400 + 2 * 10 * stops  # two were under way
+    ended = [line for line in lines if '"outcome":"complete"' in line]
+    assert len(ended) == 24
+    for line in ended:
+        (trial,) = re.findall(r'"trial_id":(\d+),', line)
+        assert not any(f'"trial_id":{trial},"user_attr":{{"epoch' in later for later in lines[lines.index(line) :])
 
 
 @pytest.mark.slow
 def test_a_job_is_stopped_at_its_time_limit_queued_again_and_finishes(slurm: Slurm, ablation: Path) -> None:
-    number = submitted(slurm, ablation)
+    number = submitted(slurm, ablation)  # two minutes, of which SLURM may take one and a half for its notice
     slurm.wait(number, {"RUNNING"})
     restarts = 0
     while True:
@@ -158,16 +201,16 @@ def test_a_job_is_stopped_at_its_time_limit_queued_again_and_finishes(slurm: Slu
         if job["JobState"] == "COMPLETED":
             break
         restarts += 1
-        assert (job["Restarts"], job["Reason"]) == (str(restarts), "BeginTime")
+        assert job["Restarts"] == str(restarts)
         slurm.hurry(number)
         slurm.wait(number, {"RUNNING"})
     assert job["ExitCode"] == "0:0"
-    assert 1 <= restarts <= 6
+    assert restarts >= 1
     log = (ablation.parent / f"tiny-{number}.log").read_text()
     print(*slurm.history, log, sep="\n")
     assert log.count("Stopped. What is finished is kept") == log.count("Back into the queue.") == restarts
     assert log.count("continuing after") == restarts
-    check_whole(open_run(run_folder(ablation)))
+    check_whole(open_run(run_folder(ablation)), restarts)
 
 
 @pytest.mark.slow
@@ -213,7 +256,7 @@ def test_a_job_of_two_nodes_trains_on_both(slurm: Slurm, ablation: Path) -> None
     number = submitted(slurm, ablation, "--nodes", "2", time="10")
     slurm.wait(number, {"COMPLETED"}, 400)
     run = open_run(run_folder(ablation))
-    check_whole(run)
+    check_whole(run, 0)
     assert overlaps(run)
     assert not Path(f"/tmp/repmlp-{number}").exists()
 
@@ -233,5 +276,4 @@ def test_the_tasks_of_an_array_join_a_search_leave_it_and_take_it_over(slurm: Sl
     assert "Back into the queue." in log.read_text()
     slurm.wait(second, {"COMPLETED"}, 400)
     assert slurm.wait(first, {"CANCELLED"})["Restarts"] == "1"
-    print(*slurm.history, sep="\n")
-    check_whole(open_run(run_folder(ablation)))
+    check_whole(open_run(run_folder(ablation)), 1)
