@@ -16,6 +16,7 @@ from results.ablation import ablation_table, readable_table, title
 from results.front import front
 from results.table import Format, write
 from results.views import front_table
+from search.backends import slurm as slurm_job
 from search.data import DataError
 from search.running import run, sample, settled, tell_precision
 from search.stopping import to_its_end
@@ -53,6 +54,23 @@ def main(
         bool,
         typer.Option("--dry-run", help="Check the study and show candidates with their costs, without training."),
     ] = False,
+    slurm: Annotated[
+        bool,
+        typer.Option("--slurm", help="Print a script that runs this under SLURM, for sbatch, and end."),
+    ] = False,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="With --slurm: nodes of the job; several run a Ray cluster inside.")
+    ] = 1,
+    array: Annotated[
+        int,
+        typer.Option(
+            min=0, help="With --slurm: tasks of a job array, a node each, that join and leave as SLURM has room."
+        ),
+    ] = 0,
+    time: Annotated[
+        str,
+        typer.Option(help="With --slurm: time limit; there the job stops cleanly, is queued again and continues."),
+    ] = "04:00:00",
     _spaces: Annotated[
         bool,
         typer.Option("--spaces", callback=show_spaces, is_eager=True, help="List the spaces, without a study."),
@@ -70,7 +88,10 @@ def main(
     """
     try:
         chosen = read_study(study, overrides or [])
-        if dry_run:
+        if slurm:
+            search = [sys.executable, str(Path(__file__).resolve()), str(study), *(overrides or [])]
+            print(slurm_job.script(chosen, search, Path.cwd(), nodes=nodes, array=array, limit=time), end="")
+        elif dry_run:
             show_candidates(chosen)
         else:
             show_front(run(chosen, console))
