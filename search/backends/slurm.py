@@ -50,7 +50,8 @@ def script(
     if clustered:
         body += f"{ray(search[0], resources, wanted)}{RAY}"
     body += ARRAY if array else NODES if clustered else NODE
-    return f"{header(study.name, nodes, array, limit, wanted)}\n{body}{TRAINED_ELSEWHERE if elsewhere(study.runs) else TRAINED}{ENDING.lstrip()}"
+    body += TRAINED_ELSEWHERE if elsewhere(study.runs) else TRAINED
+    return f"{header(study.name, nodes, array, limit, wanted)}\n{body}{ENDING.lstrip()}"
 
 
 def cpus(resources: Resources, shares: int) -> int:
