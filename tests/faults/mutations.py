@@ -47,7 +47,7 @@ SENTENCE, STUDY = 2.0, 30.0
 """Seconds of a processor that a mistake, and a study that is right, may take."""
 MEMORY = 2**30
 """Bytes that a case may take beyond what the imports do."""
-HALT = 120
+HALT = 600
 """Seconds after which a case that only waits is ended."""
 README = """
 space:
