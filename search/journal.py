@@ -60,6 +60,8 @@ class Journal:
         """Deploy id to the trials that have it."""
         self.asking: dict[int, list[Trial]] = {}
         """Number of a trial that has not ended to the trials that it will answer for."""
+        self.following = 0
+        """Number after that of the last trial asked for."""
         self.counted: set[int] = set()
         """Numbers of the trials that count against the budget."""
         frozen = {t.number: t for t in self.optuna.get_trials(deepcopy=False)}
@@ -131,18 +133,24 @@ class Journal:
             self.end(trial, State(recorded), trial.reason)
 
     def ask(self) -> optuna.Trial:
-        """Return a new trial, or the next one that is enqueued.
+        """Return the next trial that is enqueued, by this tool or by a dashboard, else a new one.
 
-        Optuna's own `ask` looks for those in all trials; of a database it then reads all again that have not ended, and
-        those that are paused are many. So they are looked for in the database.
+        Optuna's own `ask` looks for those in all trials, and first reads all from a database again that have not ended.
+        They have numbers, lowest first, so it need only look if there is a trial after the one that it gave last.
         """
         storage, study = self.optuna._storage, self.optuna._study_id
-        if not isinstance(storage, optuna.storages._CachedStorage) or storage._backend.get_all_trials(
-            study, deepcopy=False, states=(TrialState.WAITING,)
-        ):
-            return self.optuna.ask()
-        self.optuna._thread_local.cached_all_trials = None  # what samplers read once a trial, as in Optuna's `ask`
-        return optuna.Trial(self.optuna, storage.create_new_trial(study))
+        try:
+            storage.get_trial_id_from_study_id_trial_number(study, self.following)
+            another = True
+        except KeyError:
+            another = False
+        if another:
+            live = self.optuna.ask()
+        else:
+            self.optuna._thread_local.cached_all_trials = None  # what samplers read once a trial, as in Optuna's `ask`
+            live = optuna.Trial(self.optuna, storage.create_new_trial(study))
+        self.following = live.number + 1
+        return live
 
     def add(self, live: optuna.Trial, params: dict[str, Any], description: Description, seed: int) -> Trial:
         """Describe a new trial."""

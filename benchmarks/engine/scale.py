@@ -257,9 +257,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--sampler", default="surrogate")
     parser.add_argument("--storage", help="an Optuna storage URL, instead of a journal in a temporary folder")
+    parser.add_argument("--plain-ask", action="store_true", help="take new trials by Optuna's own ask")
     parser.add_argument("--block", type=int, default=1000, help="trials a row")
     parser.add_argument("--save", default="", help="last part of the name of the file written")
     given = parser.parse_args()
+    if given.plain_ask:
+        Journal.ask = lambda journal: journal.optuna.ask()  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         study = Search(
             name=f"scale{os.getpid()}",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 
 from record.study import Search
 from record.trial import State, Trial
@@ -141,9 +143,16 @@ class SurrogateSampler(Proposing):
         self.encoding = Encoding()
         """Of the trials, in their order."""
 
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Take the next of a batch, for which no trial is looked at, or choose a batch."""
+        if self.queue:
+            self.proposal = self.queue.pop(0)
+        else:
+            super().before_trial(study, trial)
+
     def propose(self, judged: list[Trial]) -> Params:
-        """Return the next of a batch."""
-        if not self.queue and self.in_vain <= 0:
+        """Return the first of a batch."""
+        if self.in_vain <= 0:
             self.queue = self.batch(judged)
             self.in_vain = 0 if self.queue else BATCH**2
         self.in_vain -= 1
