@@ -59,6 +59,8 @@ class Engine:
         """How many tasks may be out at once; a backend with fewer places lowers it."""
         self.rejected = 0
         """Candidates in a row that needed no training."""
+        self.complete: list[Trial] = []
+        """Complete trials, but for those that others were seen to beat."""
         self.halted = ""
         """Why nothing more is recorded or handed out: a disk or a storage that takes no more, in a sentence."""
         for trial in list(journal.trials.values()):
@@ -69,7 +71,9 @@ class Engine:
         for epoch in self.study.rungs:
             if len(trial.curve) >= epoch:
                 self.policy.reached(trial, epoch)
-        if trial.state is State.paused:
+        if trial.state is State.complete:
+            self.complete.append(trial)
+        elif trial.state is State.paused:
             self.policy.waits(trial)
         elif trial.state is State.confirming:
             self.done(trial)
@@ -164,7 +168,7 @@ class Engine:
     def candidate(self) -> Trial | None:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
         while not self.spent:
-            live = self.journal.optuna.ask()
+            live = self.journal.ask()
             asked = Recorded(live)
             network = self.networks.suggest(asked)
             description = self.networks.describe(network)
@@ -279,9 +283,10 @@ class Engine:
         reads the storage sees one front, all of whose members were measured twice.
         """
         journal = self.journal
-        complete = [t for t in journal.trials.values() if t.state is State.complete]
         timed = self.study.measure.confirm and any(q.when == "measured" for q in self.study.quantities)
-        if not timed or trial.deploy_id in journal.twice or not self.policy.counts(complete, trial):
+        if timed:
+            self.complete = self.policy.front(self.complete)  # what is beaten decides nothing again
+        if not timed or trial.deploy_id in journal.twice or not self.policy.counts(self.complete, trial):
             return self.end(trial, State.complete)
         if trial.state is not State.confirming:
             journal.move(trial, State.confirming)
@@ -310,6 +315,8 @@ class Engine:
     def end(self, trial: Trial, state: State, reason: str = "") -> Literal["stop"]:
         """End a trial."""
         self.journal.end(trial, state, reason)
+        if state is State.complete:
+            self.complete.append(trial)
         return self.freed(trial)
 
     def freed(self, trial: Trial) -> Literal["stop"]:
@@ -317,10 +324,9 @@ class Engine:
         self.running.discard(trial.number)
         removed(checkpoint_path(self.study.folder, trial.number))
         self.watch(trial)
-        for other in list(self.journal.trials.values()):
-            if other.twin == trial.number and other.open:
-                self.journal.answered(other, trial)
-                self.watch(other)
+        for other in self.journal.asking.pop(trial.number, ()):
+            self.journal.answered(other, trial)
+            self.watch(other)
         return "stop"
 
 

@@ -16,6 +16,8 @@ from search.networks import Description
 from search.storage import study_in_storage
 from search.training.precision import native
 
+UNCOUNTED = State.duplicate, State.infeasible
+
 
 class Journal:
     """Writes trials as they go, and reads them back to continue.
@@ -41,6 +43,14 @@ class Journal:
         """Deploy id to the measurement that counts."""
         self.twice: dict[str, Throughput] = {}
         """The same, of those that were measured a second time."""
+        self.alike: dict[str, list[Trial]] = {}
+        """Deploy id to the trials that have it."""
+        self.asking: dict[int, list[Trial]] = {}
+        """Number of a trial that has not ended to the trials that it will answer for."""
+        self.following = 0
+        """Number after that of the last trial asked for."""
+        self.counted: set[int] = set()
+        """Numbers of the trials that count against the budget."""
         frozen = {t.number: t for t in self.optuna.get_trials(deepcopy=False)}
         for trial in trials_in(self.optuna, self.study):
             self.adopt(trial, frozen[trial.number])
@@ -95,7 +105,8 @@ class Journal:
 
         What was enqueued for such a one is enqueued again.
         """
-        self.live[trial.number] = optuna.Trial(self.optuna, frozen._trial_id)
+        if trial.open:
+            self.live[trial.number] = optuna.Trial(self.optuna, frozen._trial_id)
         if not trial.config:
             if trial.open:
                 self.live[trial.number].set_user_attr("reason", "interrupted before its network was chosen")
@@ -107,6 +118,26 @@ class Journal:
         recorded = frozen.user_attrs.get("outcome")
         if recorded and trial.open:  # cut off between its record and Optuna's
             self.end(trial, State(recorded), trial.reason)
+
+    def ask(self) -> optuna.Trial:
+        """Return the next trial that is enqueued, by this tool or by a dashboard, else a new one.
+
+        Optuna's own `ask` looks for those in all trials, and first reads all from a database again that have not ended.
+        They have numbers, lowest first, so it need only look if there is a trial after the one that it gave last.
+        """
+        storage, study = self.optuna._storage, self.optuna._study_id
+        try:
+            storage.get_trial_id_from_study_id_trial_number(study, self.following)
+            another = True
+        except KeyError:
+            another = False
+        if another:
+            live = self.optuna.ask()
+        else:
+            self.optuna._thread_local.cached_all_trials = None  # what samplers read once a trial, as in Optuna's `ask`
+            live = optuna.Trial(self.optuna, storage.create_new_trial(study))
+        self.following = live.number + 1
+        return live
 
     def add(self, live: optuna.Trial, params: dict[str, Any], description: Description, seed: int) -> Trial:
         """Describe a new trial."""
@@ -120,12 +151,19 @@ class Journal:
     def keep(self, trial: Trial) -> None:
         """Take a trial up, and remember the first one that trains its network."""
         self.trials[trial.number] = trial
+        self.alike.setdefault(trial.deploy_id, []).append(trial)
+        self.count(trial)
         if trial.twin is None:
             self.first.setdefault(trial.training, trial)
         if trial.confirmed is not None:
             self.twice[trial.deploy_id] = trial.confirmed
         if trial.measurement is not None:
             self.speeds.setdefault(trial.deploy_id, trial.measurement)
+
+    def count(self, trial: Trial) -> None:
+        """Note whether a trial counts against the budget: all but duplicates, infeasible ones and earlier runs' do."""
+        counts = trial.state not in UNCOUNTED and trial.twin is None and not trial.origin
+        (self.counted.add if counts else self.counted.discard)(trial.number)
 
     def write(self, trial: Trial, *names: str) -> None:
         """Write some fields of a trial."""
@@ -137,6 +175,7 @@ class Journal:
         for name, value in values.items():
             assert name in PLAIN
             setattr(trial, name, value)
+        self.count(trial)
         self.write(trial, *values)
 
     def move(self, trial: Trial, state: State) -> None:
@@ -148,6 +187,7 @@ class Journal:
         if state not in FOLLOWING[trial.state]:
             raise ValueError(f"trial {trial.number} is {trial.state}, after which it cannot be {state}.")
         trial.state = state
+        self.count(trial)
 
     def grant(self, trial: Trial, epochs: int) -> None:
         """Let a trial train until it has `epochs`."""
@@ -171,8 +211,8 @@ class Journal:
     def confirmed(self, trial: Trial, throughput: Throughput) -> None:
         """Keep a second measurement; it counts for all trials with the same converted form that have not ended."""
         self.speeds[trial.deploy_id] = self.twice[trial.deploy_id] = throughput
-        for other in self.trials.values():
-            if other.deploy_id == trial.deploy_id and other.open:
+        for other in self.alike[trial.deploy_id]:
+            if other.open:
                 other.confirmed = throughput
                 self.write(other, "confirmed")
 
@@ -208,6 +248,7 @@ class Journal:
         if trial.twin is None:
             self.note(trial, twin=twin.number)
         if twin.open:
+            self.asking.setdefault(twin.number, []).append(trial)
             return
         if twin.measurement and not trial.measurement:
             self.measured(trial, twin.measurement)
@@ -226,6 +267,7 @@ class Journal:
             failed = failed or state is State.failed
             told = self.optuna.tell(trial.number, state=TrialState.FAIL if failed else TrialState.PRUNED)
         trial.end = told.datetime_complete
+        del self.live[trial.number]  # nothing that has ended changes
 
     def values(self, trial: Trial, accuracy: float) -> list[float]:
         """Return the objectives in the study's order, with the given accuracy."""

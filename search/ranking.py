@@ -40,7 +40,7 @@ class Rung:
         count = len(self.order) // factor
         if last:
             count = max(-(-len(self.order) // factor), int((self.rank == 0).sum()))
-        return [number for row in self.order[:count] if (number := int(self.numbers[row])) in waiting]
+        return [number for number in self.numbers[self.order[:count]].tolist() if number in waiting]
 
 
 def promotion(rungs: Sequence[Rung], waiting: Sequence[Collection[int]], factor: int, last: bool = False) -> int | None:
@@ -72,10 +72,9 @@ def best_first(losses: Floats, excess: Floats, numbers: NDArray[np.int64]) -> li
         numbers: `(n,)`, which decide among equals, lowest first.
     """
     rank, spread = ranks(losses, excess), np.zeros(len(losses))
-    for value in np.unique(rank[np.isfinite(rank)]):
-        members = np.flatnonzero(rank == value)
-        spread[members] = crowding_distance(losses[members])
-    return [int(row) for row in np.lexsort((numbers, -spread, np.maximum(excess, 0.0), rank))]
+    feasible = np.isfinite(rank)
+    spread[feasible] = crowding_distance(losses[feasible], rank[feasible])
+    return np.lexsort((numbers, -spread, np.maximum(excess, 0.0), rank)).tolist()
 
 
 def ranks(losses: Floats, excess: Floats) -> Floats:
@@ -87,15 +86,27 @@ def ranks(losses: Floats, excess: Floats) -> Floats:
     return rank
 
 
-def crowding_distance(losses: Floats) -> Floats:
-    """Return how far apart the neighbours of each row of one front are; infinite at its ends (Deb et al. 2002).
+def crowding_distance(losses: Floats, rank: Floats) -> Floats:
+    """Return how far apart the neighbours of each row in its front are; infinite at its ends (Deb et al. 2002).
 
     Rows of equal value share the larger distance, so that the order of rows means nothing.
+
+    Args:
+        losses: `(n, objectives)`.
+        rank: `(n,)`, which tells the fronts apart.
     """
     distance = np.zeros(len(losses))
     for column in losses.T:
-        values, place = np.unique(column, return_inverse=True)
-        if len(values) > 1:
-            gaps = np.diff(values, prepend=-np.inf, append=np.inf)
-            distance += ((gaps[:-1] + gaps[1:]) / (values[-1] - values[0]))[place]
+        order = np.lexsort((column, rank))
+        fronts, values = rank[order], column[order]
+        new_front = np.diff(fronts, prepend=-1.0) != 0
+        new = new_front | (np.diff(values, prepend=-np.inf) != 0)
+        values, first = values[new], new_front[new]  # of each front, its different values
+        last = np.append(first[1:], True)[: len(first)]
+        gaps = np.diff(values, prepend=-np.inf, append=np.inf)
+        before, after = np.where(first, np.inf, gaps[:-1]), np.where(last, np.inf, gaps[1:])
+        width = (values[last] - values[first])[np.cumsum(first) - 1]
+        several = width > 0
+        share = np.divide(before + after, width, out=np.zeros(len(values)), where=several)
+        distance[order] += share[np.cumsum(new) - 1]
     return distance

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from record.front import undominated
 from record.study import Search
-from record.trial import State, Trial
+from record.trial import Trial
 from search.journal import Journal
 from search.networks import Networks
 from search.samplers import make_sampler
@@ -58,8 +58,14 @@ class Policy:
 
     def counts(self, done: Iterable[Trial], trial: Trial) -> bool:
         """Whether a trial that was trained to the end matters, so that it is measured twice: it is on the front."""
-        points = [self.journal.values(t, t.final.accuracy) for t in (*done, trial) if t.final]
-        return bool(undominated(np.array(points), self.study.maximised)[-1])
+        return any(t is trial for t in self.front([*done, trial]))
+
+    def front(self, done: Iterable[Trial]) -> list[Trial]:
+        """Return those of some trials at full budget that no other one of them beats."""
+        known = [t for t in done if t.final]
+        points = [self.journal.values(t, t.final.accuracy) for t in known if t.final]
+        kept = undominated(np.array(points), self.study.maximised)
+        return [trial for trial, best in zip(known, kept, strict=True) if best]
 
 
 class Full(BaseModel):
@@ -80,5 +86,4 @@ class Full(BaseModel):
 
 def trained(journal: Journal) -> int:
     """Return how many trials count against the budget: all but duplicates, infeasible ones and earlier runs'."""
-    uncounted = (State.duplicate, State.infeasible)
-    return sum(t.state not in uncounted and t.twin is None and not t.origin for t in journal.trials.values())
+    return len(journal.counted)

@@ -37,14 +37,37 @@ class Halving(BaseModel):
         return HalvingPolicy(journal, self.factor)
 
 
+class Reached:
+    """The trials that reached a rung, a row each; there is room for more, so that a new one moves no other."""
+
+    def __init__(self, objectives: int) -> None:
+        self.rows: dict[int, int] = {}
+        """Number of a trial to its row."""
+        self.values = np.empty((64, objectives + 1))
+        """Losses and excess."""
+
+    def add(self, number: int, losses: list[float], excess: float) -> None:
+        """Add a trial, or change what is known of it."""
+        row = self.rows.setdefault(number, len(self.rows))
+        if row == len(self.values):
+            self.values = np.concatenate([self.values, np.empty_like(self.values)])
+        self.values[row] = *losses, excess
+
+    def rung(self) -> Rung:
+        """Return what is compared."""
+        count = len(self.rows)
+        numbers = np.fromiter(self.rows, np.int64, count)
+        return Rung(numbers=numbers, losses=self.values[:count, :-1], excess=self.values[:count, -1])
+
+
 class HalvingPolicy(Policy):
     """Pauses trials at rungs, and lets the best go on."""
 
     def __init__(self, journal: Journal, factor: int) -> None:
         super().__init__(journal)
         self.factor, self.rungs = factor, self.study.rungs
-        self.there: dict[int, dict[int, tuple[list[float], float]]] = {epoch: {} for epoch in self.rungs}
-        """For each rung, the losses and the excess of the trials that reached it, by number."""
+        self.there = {epoch: Reached(len(self.study.objectives)) for epoch in self.rungs}
+        """For each rung, the trials that reached it."""
         self.ranked: dict[int, Rung] = {}
         """The same as it is compared, until another trial gets there."""
         self.paused: dict[int, set[int]] = {epoch: set() for epoch in self.rungs}
@@ -55,7 +78,7 @@ class HalvingPolicy(Policy):
         over = excess(trial.known_costs(), self.study.limits)
         values = zip(self.journal.values(trial, trial.curve[epoch - 1].accuracy), self.study.maximised, strict=True)
         losses = [-value if more else value for value, more in values]
-        self.there[epoch][trial.number] = losses, sum(max(0.0, e) for e in over.values())
+        self.there[epoch].add(trial.number, losses, sum(max(0.0, e) for e in over.values()))
         self.ranked.pop(epoch, None)
 
     def waits(self, trial: Trial) -> None:
@@ -81,10 +104,5 @@ class HalvingPolicy(Policy):
     def rung(self, epoch: int) -> Rung:
         """Return what is compared at a rung."""
         if epoch not in self.ranked:
-            there = self.there[epoch]
-            self.ranked[epoch] = Rung(
-                numbers=np.array(list(there), dtype=np.int64),
-                losses=np.array([found for found, _ in there.values()]).reshape(-1, len(self.study.objectives)),
-                excess=np.array([over for _, over in there.values()]),
-            )
+            self.ranked[epoch] = self.there[epoch].rung()
         return self.ranked[epoch]

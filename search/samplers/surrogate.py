@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 
 from record.study import Search
 from record.trial import State, Trial
@@ -27,6 +29,8 @@ trials, as what many trials say changes slowly."""
 SHORTLIST = 256
 """Networks from which the later proposals of a batch are chosen."""
 TREES = 40
+LEARNT = 1000
+"""The most trials that a tree learns from; of more, each draws so many, so that fitting takes as long as before."""
 RIDGE = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 """Strengths of regularisation to choose from."""
 Vectors = NDArray[np.float32]
@@ -55,14 +59,12 @@ class Accuracy:
     def __init__(
         self, budgets: Sequence[int], entries: Sequence[Trial], vectors: Vectors, generator: np.random.Generator
     ) -> None:
-        from sklearn.ensemble import ExtraTreesRegressor
-
         self.epochs = budgets[-1]
         curves = [[e.curve[b - 1].accuracy for b in budgets if len(e.curve) >= b] for e in entries]
         rows, values, variances = self.targets(curves, len(budgets))
         self.lowest = float(values.min())
         weights = 1 / (variances + 0.1 * values.var() + 1e-9)
-        self.trees = ExtraTreesRegressor(TREES, max_features=0.5, random_state=int(generator.integers(1 << 31)))
+        self.trees = forest(TREES, len(rows), int(generator.integers(1 << 31)))
         self.trees.fit(vectors[rows], values, sample_weight=weights / weights.mean())
 
     def targets(self, curves: Sequence[Sequence[float]], budgets: int) -> tuple[list[int], Floats, Floats]:
@@ -85,6 +87,31 @@ class Accuracy:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         each = np.stack([tree.tree_.predict(vectors)[:, 0] for tree in self.trees.estimators_])
         return each.mean(0), each.std(0) + 1e-3
+
+
+class Encoding:
+    """The networks of trials as vectors, each computed once."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rows: Vectors = np.zeros((0, 0), dtype=np.float32)
+        self.vectorizer: Any = None
+
+    def add(self, networks: Sequence[Mapping[str, Any]]) -> None:
+        """Append networks, given as `flat` has them; those before lack the features that are new."""
+        from sklearn.feature_extraction import DictVectorizer
+
+        names = sorted({*self.names, *DictVectorizer().fit(networks).feature_names_})
+        if len(names) > len(self.names):
+            wider = np.zeros((len(self.rows), len(names)), dtype=np.float32)
+            wider[:, np.searchsorted(names, self.names)] = self.rows
+            self.names, self.rows = names, wider
+            self.vectorizer = DictVectorizer(sparse=False, dtype=np.float32).fit([dict.fromkeys(names, 1.0)])
+        self.rows = np.concatenate([self.rows, self.vectors(networks)])
+
+    def vectors(self, networks: Sequence[Mapping[str, Any]]) -> Vectors:
+        """Return other networks as vectors `(n, features)`, without what no trial has."""
+        return self.vectorizer.transform(networks)
 
 
 @dataclass(frozen=True)
@@ -113,11 +140,19 @@ class SurrogateSampler(Proposing):
         self.queue: list[Params] = []
         self.in_vain = 0
         """Proposals at random until the next batch, after one that found nothing unseen."""
-        self.features: dict[int, dict[str, Any]] = {}
+        self.encoding = Encoding()
+        """Of the trials, in their order."""
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Take the next of a batch, for which no trial is looked at, or choose a batch."""
+        if self.queue:
+            self.proposal = self.queue.pop(0)
+        else:
+            super().before_trial(study, trial)
 
     def propose(self, judged: list[Trial]) -> Params:
-        """Return the next of a batch."""
-        if not self.queue and self.in_vain <= 0:
+        """Return the first of a batch."""
+        if self.in_vain <= 0:
             self.queue = self.batch(judged)
             self.in_vain = 0 if self.queue else BATCH**2
         self.in_vain -= 1
@@ -129,13 +164,9 @@ class SurrogateSampler(Proposing):
         if not unseen:
             return []
         known = list(self.trials.values())
-        for trial in known[len(self.features) :]:
-            self.features[trial.number] = flat(trial.config)
-        from sklearn.feature_extraction import DictVectorizer
-
-        vectorizer = DictVectorizer(sparse=False, dtype=np.float32)
-        seen = vectorizer.fit_transform([self.features[e.number] for e in known])
-        vectors = vectorizer.transform([u.features for u in unseen])
+        if new := known[len(self.encoding.rows) :]:
+            self.encoding.add([flat(trial.config) for trial in new])
+        seen, vectors = self.encoding.rows, self.encoding.vectors([u.features for u in unseen])
         costs = {name: self.predicted(name, known, seen, vectors) for name in self.wanted()}
         kept = np.flatnonzero(self.keeps_limits(costs, len(unseen)))
         if not len(kept):
@@ -202,7 +233,6 @@ class SurrogateSampler(Proposing):
         Time, parameters and multiply-accumulates are sums over the parts of a network, so a linear model comes first,
         which also reaches beyond what was seen, and trees learn what is left.
         """
-        from sklearn.ensemble import ExtraTreesRegressor
         from sklearn.linear_model import RidgeCV
 
         rows = [i for i, e in enumerate(known) if name in e.known_costs()]
@@ -210,7 +240,7 @@ class SurrogateSampler(Proposing):
         spent = 1 / values if name == "throughput" else values
         scale = spent.mean()
         line = RidgeCV(alphas=RIDGE).fit(seen[rows], spent / scale)
-        trees = ExtraTreesRegressor(TREES // 2, max_features=0.5, min_samples_leaf=2, random_state=self.draw_seed())
+        trees = forest(TREES // 2, len(rows), self.draw_seed(), min_samples_leaf=2)
         trees.fit(seen[rows], spent / scale - line.predict(seen[rows]))
         found = line.predict(unseen) + trees.predict(unseen)
         found = scale * np.maximum(found, 0.5 * spent.min() / scale)
@@ -227,6 +257,14 @@ class SurrogateSampler(Proposing):
 
     def draw_seed(self) -> int:
         return int(self.generator.integers(1 << 31))
+
+
+def forest(trees: int, trials: int, seed: int, **options: Any) -> Any:
+    """Return extremely randomised trees to fit to so many trials; of more than `LEARNT`, each tree draws as many."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    drawn = {"bootstrap": True, "max_samples": LEARNT} if trials > LEARNT else {}
+    return ExtraTreesRegressor(trees, max_features=0.5, random_state=seed, **drawn, **options)
 
 
 def line(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:

@@ -43,8 +43,8 @@ def test_outcomes_are_told_as_what_they_are(tiny: Path) -> None:
         assert told[entry.number] is TrialState.PRUNED
         assert entry.costs["params"] > 10000
         assert entry.curve == []
-        assert engine.journal.live[entry.number].constraints["max_params"] > 0
-    assert all(engine.journal.live[e.number].constraints["max_params"] <= 0 for e in complete)
+        assert engine.journal.optuna.trials[entry.number].constraints["max_params"] > 0
+    assert all(engine.journal.optuna.trials[e.number].constraints["max_params"] <= 0 for e in complete)
 
 
 def test_the_same_network_is_trained_once(tiny: Path) -> None:

@@ -90,8 +90,18 @@ def test_the_ends_of_a_front_come_before_its_middle() -> None:
 
 
 def test_crowding_distance_by_hand() -> None:
-    distance = crowding_distance(np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 1.0], [4.0, 0.0]]))
+    distance = crowding_distance(np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 1.0], [4.0, 0.0]]), np.zeros(4))
     np.testing.assert_allclose(distance, [np.inf, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, np.inf])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_each_front_has_distances_of_its_own(seed: int, objectives: int) -> None:
+    generator = np.random.default_rng(seed)
+    losses, rank = generator.integers(0, 6, (40, objectives)).astype(float), generator.integers(0, 4, 40).astype(float)
+    together = crowding_distance(losses, rank)
+    for front in np.unique(rank):
+        alone = crowding_distance(losses[rank == front], np.zeros(int((rank == front).sum())))
+        np.testing.assert_array_equal(together[rank == front], alone)
 
 
 def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:

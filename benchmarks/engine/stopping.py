@@ -1,7 +1,7 @@
 """Claim: a search that trains with two workers ends within 3 s of Ctrl-C, SIGTERM or SIGHUP, and leaves nothing behind.
 
 Nothing: no worker, no half-written file, no scratch folder, and no line of output beyond a few.
-`python -m benchmarks.stopping [--backend local ray] [--tries 10]`.
+`python -m benchmarks.engine.stopping [--backend local ray] [--tries 10]`.
 """
 
 import argparse

@@ -4,7 +4,7 @@ On plain processes of this machine it adds at most a twentieth. Trials sleep and
 else is real: workers, the journal on disk, the surrogate sampler, and the counting of each network's operators. Beside
 it, in the same run, plain Ray Tune with Optuna's multi-objective TPE, its actors reused, on the same space; it shares
 the settings that silence Ray's own files and logs. Ray's own start is not counted, that of workers is. With the
-defaults it takes half an hour: `python -m benchmarks.engine_overhead [--trials 1000] [--seconds 1] [--workers 2]`.
+defaults it takes half an hour: `python -m benchmarks.engine.overhead [--trials 1000] [--seconds 1] [--workers 2]`.
 """
 
 import argparse
@@ -110,7 +110,7 @@ CHOOSING: list[tuple[float, float]] = []
 
 def ours(backend: Literal["ray", "local"], trials: int, workers: int, folder: str) -> float:
     """Return the seconds of a study on a backend."""
-    from benchmarks.engine_overhead import Sleeper  # by the name under which workers find it, not __main__
+    from benchmarks.engine.overhead import Sleeper  # by the name under which workers find it, not __main__
 
     study = Search(
         name=backend,
