@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
-from benchmarks.stopping import alive, below
+from benchmarks.engine.stopping import alive, below
 from record.run import Run, RunError, open_run
 
 ROOT = Path(__file__).parents[2]
