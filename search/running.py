@@ -155,10 +155,15 @@ def worked_off(journal: Journal, image: Image, console: Console, lost: Callable[
     """Let the study's backend work off what the journal lacks, as long as no other process has taken it over."""
     study = journal.study
     display = Display(console, study, journal.optuna.user_attrs["reference"], journal.trials.values())
-    engine = Engine(journal, networks_of(study, image), display.changed, lost)
+    told: list[int] = []
+
+    def over() -> str:
+        return "it was told to stop." if told else lost()
+
+    engine = Engine(journal, networks_of(study, image), display.changed, over)
     if not engine.finished:
         try:
-            with stoppable(), display:
+            with stoppable(told), display:
                 backends.run(engine)
         finally:
             sweep(study)

@@ -27,18 +27,19 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(told: list[int]) -> Iterator[None]:
     """Let the first of the signals raise `Stopped` here, and later ones wait for what puts things away.
 
     One that is ignored already, such as by nohup, stays so. Threads other than the first have no say in signals.
+
+    Args:
+        told: takes the signal's number. Python drops what is raised while it removes an object, so look there, too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {n: signal.getsignal(n) for n in SIGNALS}
     heard = [n for n, handler in before.items() if handler is not signal.SIG_IGN]
-
-    told: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         told.append(number)
@@ -51,8 +52,10 @@ def stoppable() -> Iterator[None]:
         for number in heard:
             signal.signal(number, stop)
         yield
+        if told:
+            raise Stopped(told[0])
     except KeyboardInterrupt:  # Ray raises one of its own in place of ours
-        raise Stopped(*told or (signal.SIGINT,)) from None
+        raise Stopped(told[0] if told else signal.SIGINT) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

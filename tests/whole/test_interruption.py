@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.engine.stopping import alive, below
 from record.run import open_run
 from tests.conftest import ROOT
 from tests.driving import run_folder, searched
@@ -70,10 +71,12 @@ def workers(driver: int) -> list[int]:
     rows = [line.split(None, 2) for line in listed.splitlines()]
     parents = {int(pid): int(parent) for pid, parent, _ in rows}
 
-    def below(pid: int) -> bool:
-        return pid == driver or (pid in parents and below(parents[pid]))
+    def descends(pid: int) -> bool:
+        return pid == driver or (pid in parents and descends(parents[pid]))
 
-    return [int(pid) for pid, _, args in rows if args.startswith("ray::") and "Agent" not in args and below(int(pid))]
+    return [
+        int(pid) for pid, _, args in rows if args.startswith("ray::") and "Agent" not in args and descends(int(pid))
+    ]
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
@@ -91,3 +94,14 @@ def test_a_trial_whose_worker_is_killed_goes_on_elsewhere(tiny: Path) -> None:
     assert not set(run.trials["outcome"]) & {"failed", "running"}
     for _, curve in run.epochs.groupby("trial"):
         assert curve["epoch"].tolist() == list(range(1, len(curve) + 1))
+
+
+def test_workers_end_with_a_driver_that_is_killed_while_they_begin(tiny: Path) -> None:
+    process = start(tiny, *LONG)
+    while not (begun := below(process.pid)):
+        time.sleep(0.01)
+        assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+    time.sleep(1)
+    assert not [pid for pid in begun if alive(pid)]
