@@ -62,7 +62,7 @@ class Raylets:
         port = self.address.rpartition(":")[2]
         self.start([], "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0")
 
-    def add(self) -> subprocess.Popen[bytes]:
+    def add(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a node that sees nothing of the checkout and of the scratch folder."""
         known = {
             "VENV": str(Path(sys.prefix).resolve()),
@@ -70,7 +70,9 @@ class Raylets:
             "HIDDEN": f"{ROOT} {self.scratch}",
         }
         space = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        return self.start([*space, "sh", "-c", APART, "sh"], f"--address={self.address}", "--num-cpus=1", **known)
+        return self.start(
+            [*space, "sh", "-c", APART, "sh"], f"--address={self.address}", "--num-cpus=1", *options, **known
+        )
 
     def start(self, before: list[str], *options: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a raylet, and wait until it has joined."""

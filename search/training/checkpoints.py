@@ -1,5 +1,6 @@
 """Checkpoints: all that a training needs to go on, and whose training it is."""
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,24 @@ class CheckpointError(ValueError):
     """A checkpoint that a training cannot go on from; the message says why."""
 
 
+class Output(io.BufferedWriter):
+    """A file to write to that remembers why that failed."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it.
+
+        Raises:
+            OSError: if there is no room for it.
+        """
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
 def checkpoint_path(folder: Path, number: int) -> Path:
     """Return where a run folder keeps the checkpoint of a trial."""
     return folder / "checkpoints" / f"{number}.pt"
@@ -28,8 +47,11 @@ def write(path: Path, owner: Owner, state: Mapping[str, Any]) -> None:
     Raises:
         OSError: if there is no room for it.
     """
-    with whole(path) as part, part.open("wb") as file:  # given a path, torch says "unexpected pos" of a full disk
-        torch.save({"owner": dict(owner), **state}, file)
+    with whole(path) as part, Output(io.FileIO(part, "wb")) as file:
+        try:
+            torch.save({"owner": dict(owner), **state}, file)
+        except RuntimeError as error:  # "unexpected pos", as torch says of a full disk
+            raise file.error or error from None
 
 
 def read(path: Path, owner: Owner, device: str) -> dict[str, Any]:

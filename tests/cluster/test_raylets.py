@@ -70,3 +70,26 @@ def test_the_same_front_without_a_shared_folder_though_a_node_is_lost_and_one_ad
         "analyze.py", "export", f"{bucket}/tiny", "--format", "safetensors", "--out", tmp_path / "export"
     )
     assert exported.returncode == 0, exported.stderr
+
+
+@pytest.mark.slow
+def test_two_studies_at_once_of_which_one_measures_on_a_node_of_its_own(
+    tiny: Path, bucket: str, raylets: Raylets, tmp_path: Path
+) -> None:
+    raylets.add()
+    raylets.add('--resources={"target": 1}')
+    ray = f"resources={{backend: ray, address: '{raylets.address}', concurrent: 2"
+    given = {"one": f"{ray}}}", "two": f"{ray}, measure_on: {{target: 1}}}}"}
+    searches = {}
+    for name, resources in given.items():
+        line = [sys.executable, ROOT / "run_search.py", tiny, "trials=3", "halving=null", f"name={name}"]
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            searches[name] = subprocess.Popen(
+                [*line, resources, f"runs={bucket}"], stdout=log, stderr=log, cwd=tmp_path / "here"
+            )
+    for name, search in searches.items():
+        assert search.wait(300) == 0, (tmp_path / f"{name}.log").read_text()
+    one, two = (open_run(f"{bucket}/{name}").trials for name in given)
+    assert one["outcome"].isin(["complete", "duplicate"]).all()
+    assert two[["accuracy", "config"]].equals(one[["accuracy", "config"]])
+    assert two["throughput"].notna().all()

@@ -1,6 +1,7 @@
 """What a checkpoint holds beyond the record, whose it is, and what becomes of one that is of no use."""
 
 import re
+import resource
 import shutil
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from record.trial import EpochResult, Trial
 from search.candidate import Candidate, Job
 from search.engine import Engine
-from search.training.checkpoints import checkpoint_path
+from search.training.checkpoints import checkpoint_path, read, write
 from tests.driving import driven, engine_of, work_off
 
 ONE = ("trials=1", "halving={first_rung: 1, factor: 2}")
@@ -128,3 +129,19 @@ def test_what_was_enqueued_is_asked_again_after_the_driver_died_before_its_netwo
         cut = engine_of(tiny, "trials=2")
         number = cut.journal.optuna.ask().number  # and the driver dies
         assert cut.journal.optuna.trials[number].system_attrs["fixed_params"] == params
+
+
+def test_whatever_byte_finds_no_room_it_is_told_as_that(tmp_path: Path) -> None:
+    """Torch says of some that their position is unexpected."""
+    path, soft = tmp_path / "0.pt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    state = {"model": {str(n): torch.zeros(70 + n) for n in range(60)}}
+    write(path, {}, state)
+    for size in range(path.stat().st_size % 97, path.stat().st_size, 97):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, soft[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                write(path, {}, state)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    assert read(path, {}, "cpu").keys() == {"owner", "model"}
+    assert [kept.name for kept in tmp_path.iterdir()] == ["0.pt"]

@@ -22,12 +22,17 @@ class Dropping:
 def test_a_signal_is_heard_wherever_it_comes(dropped: bool) -> None:
     told: list[int] = []
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped) as ended, stoppable(told):
-        if dropped:
-            Dropping()
-            assert told == [signal.SIGTERM]
-        else:
-            os.kill(os.getpid(), signal.SIGTERM)
-            raise AssertionError
+
+    def search() -> None:
+        with stoppable(told):
+            if dropped:
+                Dropping()
+                assert told == [signal.SIGTERM]
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise AssertionError
+
+    with pytest.raises(Stopped) as ended:
+        search()
     assert ended.value.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
