@@ -1,9 +1,10 @@
 """Run folders: on this machine, or anywhere that fsspec reaches, such as s3://bucket/runs; their files whole or absent.
 
-A file of a folder elsewhere is written here and then sent, since what is sent in part would be kept in part.
+A file of a folder elsewhere is written in memory and then sent, since what is sent in part would be kept in part.
 """
 
 import io
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,15 +64,28 @@ def reaching(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def in_memory() -> Iterator[Path]:
+    """Give a path to write to that leaves nothing behind, even if this process is killed; on Linux alone."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryDirectory(prefix="repmlp-") as scratch:
+            yield Path(scratch) / "part"
+        return
+    file = os.memfd_create("repmlp")
+    try:
+        yield Path(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
+
+
+@contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a path here to write to, which takes the place of `path` when all went well, and is removed when not."""
     if not isinstance(path, Path):
-        with tempfile.TemporaryDirectory(prefix="repmlp-") as scratch:
-            sent: Any = path
-            part = Path(scratch) / path.name
+        sent: Any = path
+        with in_memory() as part:
             yield part
             with reaching(path):
-                sent.fs.put_file(str(part), sent.path)
+                sent.fs.pipe_file(sent.path, part.read_bytes())
         return
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)

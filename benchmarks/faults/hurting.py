@@ -9,7 +9,7 @@ from benchmarks.faults.judging import Verdict, ended, finished, kept
 from benchmarks.faults.worlds import Backend, Shape, Storage, World, world
 from record.run import Run
 
-MOST = 6
+MOST = 10
 """Faults that befall one study."""
 
 

@@ -60,7 +60,7 @@ def study_of(shape: Shape) -> dict[str, Any]:
     return {
         "name": "hurt",
         "data": DATA,
-        "training": {"epochs": 12, "batch": 25, "precision": "float32"},
+        "training": {"epochs": 20, "batch": 25, "precision": "float32"},
         "objectives": ["accuracy", "macs"],
         **(searched if shape != "comparison" else {}),
         **SHAPES[shape],
