@@ -29,6 +29,7 @@ from search.backends.table import Completed, hypervolume_over_time, simulate
 from search.backends.tables import Table, nas_bench_201, nas_bench_301, read_table
 from search.policies.halving import Halving
 from search.ranking import Floats
+from search.samplers import surrogate
 from search.samplers.proposing import STARTUP, Draw
 from search.samplers.surrogate import Accuracy, SurrogateSampler
 
@@ -221,7 +222,9 @@ def main() -> None:
     parser.add_argument("--save", default="search_methods", help="first part of the names of the files written")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=160, help="compute a search may use, in mean full trainings")
+    parser.add_argument("--learnt", type=int, default=surrogate.LEARNT, help="the most trials that a tree learns from")
     arguments = parser.parse_args()
+    surrogate.LEARNT = arguments.learnt
     table, objectives = load(arguments.table, arguments.second)
     unit = float(table.whole.mean()) / WORKERS
     rows: list[dict[str, object]] = []
