@@ -55,12 +55,12 @@ def serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 class Raylets:
     """A cluster: its head here, where no trial finds room, and nodes that are like other machines."""
 
-    def __init__(self, scratch: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, scratch: Path, env: Mapping[str, str], *options: str) -> None:
         self.scratch, self.env = scratch, {**os.environ, "RAY_AUTH_MODE": "disabled", **env}
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: list[subprocess.Popen[bytes]] = []
         port = self.address.rpartition(":")[2]
-        self.start([], "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0")
+        self.start([], "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", *options)
 
     def add(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a node that sees nothing of the checkout and of the scratch folder."""
