@@ -1,10 +1,12 @@
 """Several machines on one: an S3 server, and raylets of which one sees neither the checkout nor the run folder."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -59,8 +61,17 @@ class Raylets:
         self.scratch, self.env = scratch, {**os.environ, "RAY_AUTH_MODE": "disabled", **env}
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: list[subprocess.Popen[bytes]] = []
+        self.own = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, as paths of sockets have to be
         port = self.address.rpartition(":")[2]
-        self.start([], "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", *options)
+        self.start(
+            [],
+            "--head",
+            f"--temp-dir={self.own}",
+            f"--port={port}",
+            "--include-dashboard=false",
+            "--num-cpus=0",
+            *options,
+        )
 
     def add(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a node that sees nothing of the checkout and of the scratch folder."""
@@ -105,6 +116,7 @@ class Raylets:
         with suppress(subprocess.TimeoutExpired):
             self.nodes[0].wait(20)
         self.lose(self.nodes[0])
+        shutil.rmtree(self.own, ignore_errors=True)
 
 
 def needs_namespaces() -> None:

@@ -60,6 +60,7 @@ def test_a_paused_trial_goes_on_from_its_checkpoint_there(tiny: Path, bucket: st
     )
 
 
+@pytest.mark.slow
 def test_a_kill_costs_nothing_finished_and_two_drivers_are_not_let_in(tiny: Path, bucket: str) -> None:
     given = (str(tiny), f"runs={bucket}", "trials=30", "halving=null", "training.epochs=8")
     process = subprocess.Popen(

@@ -28,7 +28,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "ray":
         import ray
 
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield request.param
     if request.param == "ray":
         ray.shutdown()

@@ -39,7 +39,7 @@ LONG = ("trials=40", "training.epochs=30", "halving=null")
     "how",
     [
         pytest.param(signal.SIGINT, id="Ctrl-C"),
-        pytest.param(signal.SIGTERM, id="kill"),
+        pytest.param(signal.SIGTERM, id="kill", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.slow),
     ],
 )

@@ -14,7 +14,7 @@ from tests.driving import engine_of
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A Ray with one CPU and a node to measure on."""
-    ray.init(num_cpus=1, resources={"target": 1}, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=1, resources={"target": 1}, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

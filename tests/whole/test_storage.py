@@ -25,7 +25,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("backend", ["local", "ray"])
+@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_full_disk_pauses_the_study(tiny: Path, small_disk: Path, backend: str) -> None:
     given = (str(tiny), f"runs={small_disk}", "halving=null", "trials=6", f"resources.backend={backend}")
     filling = small_disk / "filling"
