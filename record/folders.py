@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 
 from fsspec import available_protocols
 
+HERE = "file", "local"
+"""Names of this machine's own file system, whose folders are named without a URL."""
+
 
 class UnreachableError(OSError):
     """A folder elsewhere that gives or takes nothing; the message says which and why."""
@@ -25,7 +28,7 @@ class UnreachableError(OSError):
 def elsewhere(text: str | Path) -> bool:
     """Whether a text names a folder by its URL, other than that of a database."""
     scheme, url, _ = str(text).partition("://")
-    return bool(url) and scheme in available_protocols()
+    return bool(url) and scheme not in HERE and scheme in available_protocols()
 
 
 def folder_at(text: str) -> Path:

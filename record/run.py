@@ -159,7 +159,7 @@ def open_run(run: str | Path) -> Run:
         reference=attributes.get("reference", {}),
         environments=attributes.get("environments", []),
         source=hidden(str(run)),
-        folder=study.folder if "#" in str(run) else folder_at(str(run)),
+        folder=study.folder if "://" in str(run) and not elsewhere(run) else folder_at(str(run)),
     )
 
 

@@ -74,7 +74,7 @@ class Study(BaseModel):
     @classmethod
     def check_runs(cls, value: str) -> str:
         if "://" in value and not elsewhere(value):
-            raise ValueError("no file system has that name; those of fsspec are known, such as s3://bucket/runs")
+            raise ValueError("give the path of a folder here, or a URL that fsspec knows, such as s3://bucket/runs")
         folder_at(value)
         return value
 

@@ -111,7 +111,7 @@ def test_a_server_that_is_gone_halts_the_study(tiny: Path, bucket: str, monkeypa
 def test_what_cannot_be_reached_is_told_in_a_sentence(tiny: Path, bucket: str) -> None:
     for runs, expected in (
         ("s3://no-such-bucket/runs", "bucket does not exist"),
-        ("nowhere://a/b", "no file system has that name"),
+        ("nowhere://a/b", "give the path of a folder here"),
     ):
         found = searched(tiny, f"runs={runs}")
         assert (found.exit_code, expected in found.stderr) == (2, True), found.stderr
