@@ -179,7 +179,8 @@ class TellEngine(EngineLink, FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         written = Path(trial.error_file or "")  # `get_error` looks where it is copied later
         lines = written.read_text().strip().splitlines() if written.is_file() else []
-        self.asking.errors[trial.trial_id] = lines[-1] if lines else "its worker was lost"
+        told = [line for line in lines if not line.startswith("The actor never ran")]  # which Ray says of lost ones too
+        self.asking.errors[trial.trial_id] = told[-1].partition(" Some common")[0] if told else "its worker was lost"
 
 
 class NodeGone(EngineLink, tune.Stopper):
