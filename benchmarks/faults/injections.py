@@ -160,13 +160,13 @@ def server_stalled(world: World) -> list[str]:
 
 
 def raylet_killed(world: World) -> list[str]:
-    """The raylet, and so the node that the workers are on, is gone."""
+    """The raylet, and so the node that the workers are on, is gone; as it starts, Ray itself ends its driver with 1."""
     for pid in world.trained_by:
         with suppress(OSError):
             if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet":
                 os.kill(pid, signal.SIGKILL)
     code = world.end(90)
-    return [] if code in (0, 75) and "Traceback" not in world.log else [f"exit code {code}: {world.log[-300:]}"]
+    return [] if code in (0, 1, 75) and "Traceback" not in world.log else [f"exit code {code}: {world.log[-300:]}"]
 
 
 FAULTS: dict[str, tuple[Fault, tuple[str, ...], tuple[str, ...], float]] = {

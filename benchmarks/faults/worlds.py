@@ -25,6 +25,8 @@ POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 Shape = Literal["full", "halving", "comparison"]
 Storage = Literal["journal", "sqlite", "postgresql", "s3", "small_disk"]
 Backend = Literal["local", "ray"]
+AGENTS = "Agent", "dashboard/agent", "runtime_env/agent"
+"""In the names of Ray's own helpers."""
 
 DATA = {"name": "mnist5k", "size": 8, "train_images": 400, "validation": 0.25, "pad": 1}
 REPMLP = {"stage1.channels": 8, "stage1.kind": "repmlp", "stage1.partition": 8}
@@ -154,18 +156,25 @@ class World:
         self.driver.wait()
 
     def orphans(self) -> list[str]:
-        """Return the processes that outlived their driver by 10 s, or Ray's own by a minute, and end them."""
-        for _ in range(600 if self.backend == "ray" else 100):
-            left = [pid for pid in self.trained_by if alive(pid)]
+        """Return the processes that outlived their driver by 10 s, or 30 s on Ray, and end them.
+
+        Ray's agents, which hold nothing of a search, notice only after minutes that their raylet is gone.
+        """
+        names: dict[int, str] = {}
+        for pid in self.trained_by:
+            with suppress(OSError):
+                name = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if not any(agent in name for agent in AGENTS):
+                    names[pid] = name[:100]
+        for _ in range(300 if self.backend == "ray" else 100):
+            left = [pid for pid in names if alive(pid)]
             if not left:
                 return []
             time.sleep(0.1)
-        names = []
         for pid in left:
             with suppress(OSError):
-                names.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:100])
                 os.kill(pid, signal.SIGKILL)
-        return names
+        return [names[pid] for pid in left]
 
     def read(self) -> Run | None:
         """Return the run as it is recorded; None if nothing is yet."""
