@@ -128,6 +128,7 @@ class World:
                 cwd=self.folder,
                 env=os.environ | temporary | self.environment,
                 start_new_session=True,
+                preexec_fn=hears_hangups,
             )
 
     def begin(self) -> bool:
@@ -182,6 +183,11 @@ class World:
             return open_run(self.run)
         except RunError:
             return None
+
+
+def hears_hangups() -> None:
+    """Let a process heed SIGHUP, even if this one was started by nohup and it would inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def free_port() -> int:
