@@ -86,6 +86,8 @@ def main(
     Exit codes: 0 done; 1 no trial has a result; 2 something given is wrong; 75 the disk is full or the storage is gone,
     so try again later; 129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM.
     """
+    if not slurm and (nodes > 1 or array):
+        fail("--nodes and --array are for --slurm; a Ray cluster that is there is named with resources.address.")
     try:
         chosen = read_study(study, overrides or [])
         if slurm:

@@ -98,6 +98,12 @@ def test_the_command_prints_the_script_and_runs_nothing(tiny: Path) -> None:
     assert not run_folder(tiny).exists()
 
 
+def test_what_is_for_a_job_alone_is_refused_without_one(tiny: Path) -> None:
+    found = searched(tiny, "--nodes", "2")
+    assert (found.exit_code, "--nodes and --array are for --slurm" in found.stderr) == (2, True)
+    assert not run_folder(tiny).exists()
+
+
 @pytest.mark.parametrize(
     ("code", "state", "fruitless", "asked"),
     [
