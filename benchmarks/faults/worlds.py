@@ -251,7 +251,7 @@ def world(folder: Path, shape: Shape, storage: Storage, backend: Backend, chance
     elif storage == "small_disk":
         disk = folder / "runs"
         disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True, capture_output=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", disk], check=True, capture_output=True)
         try:
             yield World(folder, shape, storage, backend, chance)
         finally:
