@@ -22,6 +22,7 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # a server on this machine is there, or it is not
     s3fs.S3FileSystem.clear_instance_cache()
     return server
 

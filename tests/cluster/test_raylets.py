@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import ray
-import yaml
 
 from record.run import RunError, open_run
 from tests.clusters import Raylets, needs_namespaces
@@ -95,24 +93,3 @@ def test_two_studies_at_once_of_which_one_measures_on_a_node_of_its_own(
     assert one["outcome"].isin(["complete", "duplicate"]).all()
     assert two[["accuracy", "config"]].equals(one[["accuracy", "config"]])
     assert two["throughput"].notna().all()
-
-
-@pytest.mark.slow
-def test_an_autoscaler_brings_the_nodes_that_trials_wait_for(tiny: Path, bucket: str, tmp_path: Path) -> None:
-    made_up = Path(ray.__file__).parent / "autoscaler" / "_private" / "fake_multi_node" / "example.yaml"
-    config = yaml.safe_load(made_up.read_text()) | {"max_workers": 2}
-    worker = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}
-    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
-    config["available_node_types"] = {"ray.head.default": head, "worker": worker}
-    (tmp_path / "scaling.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "here").mkdir()
-    known = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
-    raylets = Raylets(tmp_path / "here", known, f"--autoscaling-config={tmp_path / 'scaling.yaml'}")
-    try:
-        resources = f"resources={{backend: ray, address: '{raylets.address}', concurrent: 2}}"
-        found = command("run_search.py", tiny, "trials=4", "halving=null", resources, f"runs={bucket}")
-    finally:
-        raylets.close()
-    assert found.returncode == 0, found.stderr
-    assert "Waiting 10 minutes for nodes to come: " in found.stderr
-    assert open_run(f"{bucket}/tiny").trials["outcome"].isin(["complete", "duplicate"]).all()
