@@ -1,7 +1,6 @@
 """What must hold of a run that was hurt."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.worlds import World
@@ -97,8 +96,3 @@ def accuracies(run: Run) -> list[tuple[Trial, float, float]]:
             meter, _ = trainer.compare(convert(trainer.model))
             found.append((trial, meter.compute()["accuracy"], trial.final.accuracy))
     return found
-
-
-def tail(path: Path, lines: int = 5) -> str:
-    """Return the end of a file."""
-    return " | ".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""

@@ -1,6 +1,5 @@
 """Worlds to hurt: a small study, a storage and a backend, in a folder of their own, driven by the command."""
 
-import json
 import os
 import random
 import shutil
@@ -246,7 +245,6 @@ def world(folder: Path, shape: Shape, storage: Storage, backend: Backend, chance
                 database.stop()
     elif storage == "s3":
         with bucket() as (server, environment):
-            os.environ.update(environment)
             yield World(folder, shape, storage, backend, chance, environment, runs="s3://hurt/runs", server=server)
     elif storage == "small_disk":
         disk = folder / "runs"
@@ -287,8 +285,3 @@ def bucket() -> "Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]":
     finally:
         server.kill()
         server.wait()
-
-
-def said(found: Any) -> str:
-    """Return what is shown of something, short."""
-    return json.dumps(found, default=str)[:300]

@@ -45,19 +45,21 @@ def room(resources: Resources) -> int:
     Raises:
         StudyError: if there is no room for even one.
     """
-    begun, wanted = time.monotonic(), {"CPU": resources.cpus, "GPU": resources.gpus}
+    begun, waited, wanted = time.monotonic(), False, {"CPU": resources.cpus, "GPU": resources.gpus}
     while True:
         try:
             found = places(resources, ray.cluster_resources(), "Ray")
         except StudyError as error:
             if resources.address is None or time.monotonic() - begun > COMING:
                 raise
-            if time.monotonic() - begun < 1:
+            if not waited:
                 print(f"Waiting {COMING / 60:.0f} minutes for nodes to come: {error}", file=sys.stderr)
+            waited = True
             request_resources(bundles=[wanted] * resources.workers)
             time.sleep(1)
         else:
-            request_resources(bundles=[])
+            if waited:
+                request_resources(bundles=[])
             return found
 
 
