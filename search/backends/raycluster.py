@@ -18,6 +18,7 @@ from ray.autoscaler.sdk import request_resources
 from record.resources import Resources
 from record.study import Study, StudyError, plain
 from search.backends.places import places
+from search.storage import HaltedError
 
 OURS = "repmlp", "spaces", "record", "search"
 """Packages that workers import."""
@@ -64,7 +65,12 @@ def room(resources: Resources) -> int:
 
 
 def connect(study: Study) -> bool:
-    """Join the cluster that the study names, or start Ray here; returns whether a connection was made."""
+    """Join the cluster that the study names, or start Ray here; returns whether a connection was made.
+
+    Raises:
+        StudyError: if there is no such cluster.
+        HaltedError: if Ray cannot be started here.
+    """
     resources = study.resources
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is retried, or recorded with its reason
@@ -83,4 +89,6 @@ def connect(study: Study) -> bool:
         )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise StudyError(f"no Ray cluster at {resources.address!r}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # Ray has no class for a node of its own that dies while it starts
+        raise HaltedError(f"Ray could not be started: {' '.join(str(error).split())}") from None
     return True
