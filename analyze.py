@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from deploy.formats import FormatError, names
 from record.folders import whole
 from record.quantities import limits
 from record.run import Run, RunError, open_run
@@ -23,6 +22,7 @@ from record.study import Comparison, StudyError
 from results.choice import Rule
 from results.table import Format, write, write_all, write_with_notes
 from search.data import DataError
+from search.formats import FormatError, names
 from search.stopping import to_its_end
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -107,7 +107,7 @@ def ablation(
         return
     print(
         write_with_notes(
-            readable_table(table, result.study.own), style, title(result, table), [*notes, made_on(result)]
+            readable_table(table, result.study.extra), style, title(result, table), [*notes, made_on(result)]
         )
     )
 

@@ -281,7 +281,7 @@ def table_of(entries: Sequence[Trial], study: Study, paper: Mapping[str, float])
                 "paper": paper.get(name),
                 "difference": None if mean is None or name not in paper else round(mean - paper[name], 2),
                 "seconds_an_epoch": round(statistics.median(r.seconds for r in epochs), 2) if epochs else None,
-                "images_per_s": next((round(e.measurement.median) for e in of_row if e.measurement), None),
+                "images_per_s": next((round(m.median) for e in of_row if (m := e.measurement())), None),
                 "failed": sum(e.state == "failed" for e in entries if e.params.get("network") == name),
             }
         )

@@ -27,8 +27,8 @@ from repmlp import build
 from repmlp.networks import NetworkConfig
 from repmlp.networks.baselines import TorchvisionNet
 from repmlp.paper import LIGHT_RES50, LIGHT_RES50_G4, REPMLP_RES50
+from search.measuring.runtimes.pytorch import captured
 from search.measuring.switches import switches
-from search.measuring.throughput import captured
 
 RESNET50 = TorchvisionNet(name="resnet50")
 NETWORKS: dict[str, tuple[NetworkConfig, torch.memory_format]] = {

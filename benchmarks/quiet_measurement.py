@@ -19,7 +19,7 @@ import torch
 from benchmarks.timing import arguments, device_of, write_csv
 from repmlp import CifarNet, ConvBlock, Stage, build
 from search.measuring.locks import DeviceLock
-from search.measuring.throughput import MeasureConfig, Throughput, measure
+from search.measuring.points import Measurement, Point, measure
 
 IDLE, LOCKED, FREE, OVER = range(4)
 NETWORK = CifarNet(
@@ -28,7 +28,7 @@ NETWORK = CifarNet(
     size=(32, 32),
     classes=10,
 )
-CONDITIONS = MeasureConfig(batch=32, seconds=1.0)
+CONDITIONS = Point(batch=32, seconds=1.0)
 
 
 def train(side: Any, batches: Any, device: str) -> None:
@@ -52,7 +52,7 @@ def train(side: Any, batches: Any, device: str) -> None:
                     batches.value += 1
 
 
-def measured(side: Any, which: int, device: str) -> Throughput:
+def measured(side: Any, which: int, device: str) -> Measurement:
     """Measure on one side, once the trainers have changed over."""
     side.value = which
     time.sleep(0.5)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from record.run import open_run
-from record.study import plain, what_data
+from record.same import plain, what_data
 from repmlp import build, config_from_dict
 from search.backends.tables import Table, write_table
 from search.measuring.costs import input_shape
-from search.measuring.throughput import measure
+from search.measuring.points import measure
 from search.networks import Description
 from search.training.trainer import Trainer
 
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     complete = run.trials[run.trials["outcome"] == "complete"]
-    conditions = run.study.measure
+    conditions = run.study.points[run.study.first]
     throughput = {}
     for deploy_id, config in complete.drop_duplicates("deploy_id").set_index("deploy_id")["config"].items():
         network = config_from_dict(config)

@@ -8,13 +8,13 @@ from typing import Any, cast
 import jinja2
 import pandas as pd
 
-from deploy.formats import FileFormat
 from deploy.verify import Verified
 from record.run import Run
-from record.study import plain
+from record.same import plain
 from repmlp import config_from_dict
 from results.statistics import accuracy_interval
 from search.environment import version
+from search.formats import FileFormat
 
 PACKAGES = ("repmlp-search", "torch", "onnx", "onnxruntime", "safetensors")
 Speeds = Mapping[int, Mapping[str, tuple[float, float, float]]]

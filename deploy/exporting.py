@@ -1,11 +1,7 @@
 """Export of a trained network: converted, written, and each file proved equal to the trained network on real images."""
 
-import contextlib
-import io
 import json
-import logging
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -17,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deploy.card import Speeds, card
-from deploy.formats import FileFormat, FormatError, chosen, names
-from deploy.verify import Agreement, Network, Verified, first_off, verify
+from deploy.verify import Agreement, Verified, first_off, verify
 from record.run import Run, RunError
 from repmlp import config_from_dict, convert
 from repmlp.networks import NetworkConfig
@@ -28,8 +23,9 @@ from results.choice import best_trial
 from search.candidate import TOLERANCE
 from search.data import load
 from search.environment import processor
+from search.formats import FileFormat, FormatError, Network, chosen, names, quiet
 from search.measuring.costs import input_shape
-from search.measuring.runtimes import side_by_side
+from search.measuring.side_by_side import side_by_side
 from search.training.tasks import Meter
 from search.training.trainer import make_task
 
@@ -54,7 +50,7 @@ def export(
     Args:
         run: where the trial is.
         folder: to write; an earlier export there is replaced.
-        formats: names of `deploy/formats/`, or paths of one's own.
+        formats: names of `search/formats/`, or paths of one's own.
         trial: its number; without one it is that of `results.choice.best_trial`.
         say: told what goes on.
 
@@ -73,7 +69,8 @@ def export(
         raise RunError(f"trial {number} is {row['outcome']}{why}; export a complete one.")
     trained, kinds, study = weights.trained(run, number), chosen(formats), run.study
     config = config_from_dict(run.trials["config"][number])
-    threads, shape = study.measure.threads, input_shape(config)
+    point, shape = study.points[study.first], input_shape(config)
+    threads = point.threads
     torch.set_num_threads(threads)
     say("Reading the validation images")
     source = load(study.data)
@@ -99,8 +96,8 @@ def export(
         networks: dict[str, Network] = {"trained": trained, "converted": converted, **files}
         with quiet():
             speeds = {
-                batch: side_by_side(networks, torch.randn(batch, *shape), study.measure.seconds, threads)
-                for batch in sorted({1, study.measure.batch})
+                batch: side_by_side(networks, torch.randn(batch, *shape), point.seconds, threads)
+                for batch in sorted({1, *(p.batch for p in study.points.values())})
             }
         kept = record(kinds, found, speeds, part)
         (part / "export.json").write_text(json.dumps(kept, indent=1) + "\n")
@@ -246,16 +243,3 @@ def table(record: Mapping[str, Any]) -> pd.DataFrame:
         row |= {"same top-1 (%)": of_network["same_top1"], "accuracy": of_network["accuracy"]}
         rows.append(row | {f"img/s, batch {b}": round(v["median"]) for b, v in of_network["throughput"].items()})
     return pd.DataFrame(rows)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep exporters from printing their progress and warnings of their own code."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -1,8 +1,7 @@
 """The pick, explained: why this network, which others are as good as far as can be told, what the neighbours cost."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,15 +11,18 @@ import yaml
 
 from record.files import checked
 from record.folders import whole
-from record.quantities import Quantity
+from record.measure import DEFAULT
+from record.quantities import Quantity, excess
 from record.quantities import limits as known_limits
 from record.run import Run, RunError
-from record.study import Comparison, Study, plain
+from record.same import plain
+from record.study import Comparison, Study
 from repmlp import config_from_dict
 from results.choice import Rule, choose, keeps
 from results.front import front
 from results.statistics import accuracy_interval, difference_noise
 from search.measuring.remeasure import remeasured
+from search.measuring.runtimes import MeasureError
 
 Row = dict[str, Any]
 """Of the frame of trials."""
@@ -54,12 +56,13 @@ class Pick:
             StudyError: if the changes do not fit it.
         """
         ours = plain(self.run.study)
+        judged = {q.limit for q in self.run.study.quantities if q.when == "measured" and not q.maximised}
         values = {
             "name": f"{self.run.name}-pick",
             "space": {"name": "fixed", "networks": {f"trial-{self.trial}": self.run.trials["config"][self.trial]}},
             "seeds": seeds,
             **{name: ours[name] for name in KEPT},
-            "limits": {name: limit for name, limit in ours["limits"].items() if name == "max_latency"},
+            "limits": {name: limit for name, limit in self.run.study.bounds.items() if name in judged},
             "runs": str(self.run.folder.parent),
         }
         return cast(Comparison, checked(merged(values, changes)))
@@ -73,20 +76,31 @@ class Pick:
 
     def measured_again(self, say: Callable[[str], None] = lambda _: None) -> str:
         """Measure the network once more, quietly, and return what came of it beside what the run has."""
-        known = row(self.run.trials, self.trial)
-        device = "cpu" if known["device"] in ("cpu", "") else "cuda"
-        if device == "cuda" and not torch.cuda.is_available():
-            return f"Not measured again: the run measured on {known['device']}, and no GPU is here."
-        say(f"Measuring trial {self.trial} again")
-        again = remeasured(self.run.study, known["config"], device)
-        text = f"Measured again: {again.median:,.0f} img/s (p10-p90 {again.p10:,.0f}-{again.p90:,.0f})"
+        study = self.run.study
+        limited = {q.point for key, q in known_limits(study.known).items() if key in self.limits}
+        counts = {q.point for q in study.counting if q.when == "measured"} | limited | {study.first}
+        return "\n".join(self.again_at(name, say) for name in study.points if name in counts)
+
+    def again_at(self, name: str, say: Callable[[str], None]) -> str:
+        """Measure the network once more at a point, and return what came of it."""
+        study, known = self.run.study, next(t for t in self.run.entries if t.number == self.trial)
+        where = "" if list(study.points) == [DEFAULT] else f" at {name}"
+        if study.points[name].device == "cuda" and not torch.cuda.is_available():
+            return f"Not measured again{where}: the study measures on a GPU, and none is here."
+        say(f"Measuring trial {self.trial} again{where}")
+        try:
+            again = remeasured(study, known.config, name)
+        except MeasureError as error:
+            return f"Not measured again{where}: {error}"
+        text = f"Measured again{where}: {again.median:,.0f} img/s (p10-p90 {again.p10:,.0f}-{again.p90:,.0f})"
         if again.relative is not None:
             text += f", {again.relative:.2f} x base"
         text += "." if again.steady else ", unsteady: its spread is above the limit of the study."
-        if pd.notna(known["throughput"]):
-            text += f" The run had {known['throughput']:,.0f} img/s."
-        slowest, longest = self.limits.get("min_throughput", 0), self.limits.get("max_latency", math.inf)
-        if again.median < slowest or again.latency > longest:
+        if before := known.measurement(name):
+            text += f" The run had {before.median:,.0f} img/s."
+        values = study.costs(replace(known, measured={name: again}, confirmed={}))
+        limits = {key: limit for key, limit in self.limits.items() if key in known_limits(study.measured)}
+        if any(share > 0 for share in excess(values, limits).values()):
             text += " This exceeds a limit: the machine is slower now, or the network too near to it."
         return text
 
@@ -112,9 +126,10 @@ def pick(run: Run, rule: str | Rule = Rule.max_accuracy, trial: int | None = Non
     if rule not in list(Rule):
         raise RunError(f"rule={rule} must be one of {', '.join(Rule)}.")
     rule = Rule(rule)
-    if unknown := [name for name in limits if name not in known_limits(run.study.quantities)]:
-        known = ", ".join(known_limits(run.study.quantities))
-        raise RunError(f"limit {unknown[0]} is not there; use {known}.")
+    there = known_limits(run.study.known)
+    limits = {name if name in there else run.study.first_limit(name): limit for name, limit in limits.items()}
+    if unknown := [name for name in limits if name not in there]:
+        raise RunError(f"limit {unknown[0]} is not there; use {', '.join(there)}.")
     if isinstance(run.study, Comparison) and trial is None:
         # a single training says little where there are several of a network
         raise RunError(f"{run.name} lists its networks; compare them with analyze.py ablation, then give --trial.")
@@ -157,7 +172,7 @@ def rivals(run: Run, feasible: pd.DataFrame, number: int, rule: Rule) -> pd.Data
     """Return the pick, those that cannot be told from it, and the next ones on the front of what keeps the limits.
 
     Columns: role (pick, tie, neighbour), trial, accuracy with its 95 % interval, and the difference to the pick in
-    accuracy (points), throughput, params, macs and the quantities of a user's own (percent); network.
+    accuracy (points), throughput, params, macs and what else counts (percent); network.
     """
     pick = row(feasible, number)
     by_speed = feasible.sort_values("throughput", ascending=False).index
@@ -167,7 +182,7 @@ def rivals(run: Run, feasible: pd.DataFrame, number: int, rule: Rule) -> pd.Data
     below = on_front[on_front["accuracy"] < pick["accuracy"]].index[-1:]
     near = [n for n in [*above, *below] if n != number and n not in ties]
     roles = [("pick", number), *(("tie", n) for n in ties), *(("neighbour", n) for n in near)]
-    return pd.DataFrame([rival(role, n, row(feasible, n), pick, run.study.own) for role, n in roles])
+    return pd.DataFrame([rival(role, n, row(feasible, n), pick, run.study.extra) for role, n in roles])
 
 
 def row(trials: pd.DataFrame, number: int) -> Row:

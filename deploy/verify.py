@@ -10,11 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from search.data.segments import IGNORED
+from search.formats import Network
 from search.training.tasks import Meter
 from search.training.trainer import relative
-
-Network = Callable[[Tensor], Tensor]
-"""From images `(N, C, H, W)` to outputs."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.run import Run
@@ -50,7 +50,7 @@ def main(runs: str = "runs") -> Run:
         space=CifarMLPSpace(channels=((4, 8),), blocks=(1,), partitions=(4, 8), groups=(1, 2, 4), head=16),
         data=Stripes(noise=60),
         training=Recipe(epochs=2, batch=25, learning_rate=0.05),
-        measure=MeasureConfig(batch=8, seconds=0.02),
+        measure={"default": Point(batch=8, seconds=0.02)},
         objectives=("accuracy", "macs"),
         trials=3,
         resources=Resources(backend="local", concurrent=1),

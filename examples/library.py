@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.run import Run
@@ -20,7 +20,7 @@ def main(runs: str = "runs") -> Run:
         space=CifarMLPSpace(channels=((4, 8),), blocks=(1,), partitions=(4, 8), groups=(1, 2, 4), head=16),
         data=Mnist5k(size=8, train_images=800, pad=1),
         training=Recipe(epochs=2, batch=25, learning_rate=0.05),
-        measure=MeasureConfig(batch=8, seconds=0.02),
+        measure={"default": Point(batch=8, seconds=0.02)},
         trials=4,
         resources=Resources(backend="local", concurrent=1),
         runs=runs,

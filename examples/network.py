@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import nn
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.run import Run
@@ -64,7 +64,7 @@ def main(runs: str = "runs") -> Run:
         space=FixedSpace(networks={"narrow": {"kind": kind}, "wide": {"kind": kind, "channels": 8}}),
         data=Mnist5k(size=8, train_images=800, pad=1),
         training=Recipe(epochs=2, batch=25, learning_rate=0.05),
-        measure=MeasureConfig(batch=8, seconds=0.02),
+        measure={"default": Point(batch=8, seconds=0.02)},
         objectives=("accuracy", "params"),
         seeds=2,
         resources=Resources(backend="local", concurrent=1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from safetensors.torch import save
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.quantities import Direction, Quantity
 from record.recipe import Recipe
 from record.resources import Resources
@@ -41,7 +41,7 @@ def main(runs: str = "runs") -> Run:
         space=CifarMLPSpace(channels=((4, 8),), blocks=(1,), partitions=(4, 8), groups=(1, 2, 4), head=16),
         data=Mnist5k(size=8, train_images=800, pad=1),
         training=Recipe(epochs=2, batch=25, learning_rate=0.05),
-        measure=MeasureConfig(batch=8, seconds=0.02),
+        measure={"default": Point(batch=8, seconds=0.02)},
         objectives=("accuracy", FileSize),
         limits={"max_bytes": 100_000},
         trials=4,

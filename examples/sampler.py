@@ -5,7 +5,7 @@ In a study file: `sampler: {name: examples.sampler:Crossover, mutation: 0.3}`. O
 
 from typing import Any
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.run import Run
@@ -39,7 +39,7 @@ def main(runs: str = "runs") -> Run:
         space=CifarMLPSpace(channels=((4, 8, 12),), blocks=(1, 2), partitions=(4, 8), groups=(1, 2, 4), head=16),
         data=Mnist5k(size=8, train_images=800, pad=1),
         training=Recipe(epochs=2, batch=25, learning_rate=0.05),
-        measure=MeasureConfig(batch=8, seconds=0.02),
+        measure={"default": Point(batch=8, seconds=0.02)},
         objectives=("accuracy", "macs"),
         sampler=Crossover,
         trials=12,

@@ -5,7 +5,7 @@ In a study file: `space: {name: examples.space:TwoParameters, widths: [8, 16]}`.
 
 from dataclasses import dataclass
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.run import Run
@@ -46,7 +46,7 @@ def main(runs: str = "runs") -> Run:
         space=TwoParameters(widths=(4, 8)),
         data=Mnist5k(size=8, train_images=800, pad=1),
         training=Recipe(epochs=2, batch=25, learning_rate=0.05),
-        measure=MeasureConfig(batch=8, seconds=0.02),
+        measure={"default": Point(batch=8, seconds=0.02)},
         objectives=("accuracy", "params"),
         trials=4,
         resources=Resources(backend="local", concurrent=1),

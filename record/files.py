@@ -1,5 +1,6 @@
 """Study files: YAML with `key=value` overrides, and what is said of mistakes in them."""
 
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from record.measure import DEFAULT
 from record.plugins import Misfit, arguments, nearest
 from record.stored import upgraded_data
 from record.study import Comparison, Search, Study, StudyError, kind_of
@@ -100,7 +102,7 @@ def explained(kind: type, error: ValidationError, path: Sequence[str] = (), fami
 
 def phrase(kind: type, error: Any, names: list[str], depth: int, family: str) -> str:
     """Say what is wrong with one value."""
-    key = ".".join(names)
+    key = ".".join(names).replace(f"measure.{DEFAULT}.", "measure.")  # which is not named where it is the only one
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = part_of(kind, names[depth:-1])
         if kind is Search and key in Comparison.model_fields:
@@ -123,8 +125,11 @@ def phrase(kind: type, error: Any, names: list[str], depth: int, family: str) ->
 
 def part_of(kind: Any, path: Sequence[str]) -> list[str]:
     """Return the keys of a class, or of the part of it at `path`."""
-    for name in path:
+    for place, name in enumerate(path):
         field = getattr(kind, "model_fields", {}).get(name)
+        of_names = typing.get_args(field.annotation) if field else ()  # of a mapping by names: what each name has
+        if of_names[:1] == (str,) and len(path) > place + 1:
+            return arguments(of_names[1])
         if field is None or not isinstance(field.annotation, type):
             return []
         kind = field.annotation

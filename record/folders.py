@@ -5,6 +5,7 @@ A file of a folder elsewhere is written in memory and then sent, since what is s
 
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from typing import Any, BinaryIO
 
 from fsspec import available_protocols
 
+PASSWORD = re.compile(
+    r"""(?P<before>://[^\s:/@"']*:)[^\s/@"']+(?=@)|(?P<key>[?&]\w*password=)[^\s&#"']+""", re.IGNORECASE
+)
+"""Of a URL; it stays in what was given, and is neither stored nor shown."""
 HERE = "file", "local"
 """Names of this machine's own file system, whose folders are named without a URL."""
 
@@ -115,3 +120,8 @@ def removed(path: Path) -> None:
     """Remove a file, if there is one."""
     with reaching(path):
         path.unlink(missing_ok=True)
+
+
+def hidden(text: str) -> str:
+    """Return a text with the passwords of the URLs in it as ***."""
+    return PASSWORD.sub(lambda found: f"{found['before'] or found['key']}***", text)

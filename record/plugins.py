@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
-OFFERS = {"space": ["suggest"], "data": ["task", "load"], "scheduler": ["rungs", "policy"]}
+OFFERS = {"space": ["suggest"], "data": ["task", "load"], "scheduler": ["rungs", "policy"], "runtime": ["prepared"]}
 """What a class of a family has to have."""
 CALLED = {"data": "data set"}
 ROOMS = {
@@ -21,6 +21,7 @@ ROOMS = {
     "data": "search.data",
     "scheduler": "search.policies",
     "sampler": "search.samplers",
+    "runtime": "search.measuring.runtimes",
 }
 """The module of each family whose `named(name)` returns a known class; by name, so that this floor imports none."""
 
@@ -67,11 +68,14 @@ def named(family: str, name: str) -> type:
 def in_package(package: str, name: str, what: str) -> Any:
     """Return the class of the module `package.name` whose `name` that is: a file a class, and no list to keep.
 
+    A hyphen of the name is an underscore of the module's.
+
     Raises:
         ValueError: naming those that are there, if there is none.
     """
-    if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}"):
-        for found in vars(importlib.import_module(f"{package}.{name}")).values():
+    module = name.replace("-", "_")
+    if module.isidentifier() and importlib.util.find_spec(f"{package}.{module}"):
+        for found in vars(importlib.import_module(f"{package}.{module}")).values():
             if inspect.isclass(found) and known_name(found) == name:
                 return found
     raise ValueError(f"must be one of {', '.join(names_in(package))}, or my_package.module:Name of your own {what}")
@@ -79,8 +83,11 @@ def in_package(package: str, name: str, what: str) -> Any:
 
 def names_in(package: str) -> list[str]:
     """Return the names of the classes that `in_package` finds."""
-    modules = [module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)]
-    return [name for name in modules if f'"{name}"' in (resources.files(package) / f"{name}.py").read_text()]
+    found = []
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        text = (resources.files(package) / f"{module.name}.py").read_text()
+        found += [name for name in dict.fromkeys((module.name, module.name.replace("_", "-"))) if f'"{name}"' in text]
+    return found
 
 
 def known_name(kind: type) -> str | None:

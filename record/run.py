@@ -1,7 +1,7 @@
 """A run: a study that has been started, as its storage holds it, with its trials and frames of them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from record.files import explained
-from record.folders import UnreachableError, elsewhere, folder_at
-from record.measure import Throughput
+from record.folders import UnreachableError, elsewhere, folder_at, hidden
+from record.measure import DEFAULT
 from record.plugins import called
 from record.quantities import QUANTITIES, Quantity
-from record.secrets import hidden
 from record.segments import Segments
 from record.stored import second_measurements, study_values, trial_attributes
 from record.study import Study, kind_of
@@ -107,7 +106,7 @@ class Run:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a trial, see `trials_frame`."""
-        return trials_frame(self.entries, self.study.quantities)
+        return trials_frame(self.entries, self.study)
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -195,8 +194,8 @@ def trials_in(loaded: optuna.Study, study: Study) -> list[Trial]:
         except DAMAGE as error:
             raise RunError(damaged(f"trial {frozen.number} of {study.name}", error)) from None
     for trial in trials:
-        if trial.deploy_id in twice and trial.confirmed is None:
-            trial.confirmed = Throughput(**twice[trial.deploy_id])
+        if trial.deploy_id in twice and not trial.confirmed:
+            trial.confirmed = {DEFAULT: twice[trial.deploy_id]}
     return trials
 
 
@@ -250,19 +249,22 @@ def damaged(what: object, error: Exception) -> str:
     return f"{what} is damaged ({why}); take it from a backup, or start anew with name=NEW."
 
 
-def trials_frame(trials: Sequence[Trial], objectives: Sequence[Quantity] = ()) -> pd.DataFrame:
+def trials_frame(trials: Sequence[Trial], study: Study) -> pd.DataFrame:
     """Return one row a trial, indexed by number.
 
     Columns: outcome, reason, twin, origin (the trial of an earlier run that answered); every quantity, and those of a
-    user's own, by name (accuracy of the converted network at full budget; throughput, latency and relative of the
-    second measurement where there is one; else missing); the number of validation images judged, test (accuracy on the
-    test images, where the study asks for it) and their number; throughput_p10 and _p90 (img/s), steady (its spread was
-    within the study's limit), host_bound (a GPU waits for its host where operators are launched one by one), device
-    ("cpu" or the GPU that was measured); of listed networks macs and params in training; epochs trained; start, end;
-    seed; config, training_id, deploy_id; and `param.NAME` for each parameter of the space.
+    user's own, by name (accuracy of the converted network at full budget; what is measured at the first point, and
+    where points have names, at each, as `throughput.bulk`; of the second measurement where there is one; else missing);
+    the number of validation images judged, test (accuracy on the test images, where the study asks for it) and their
+    number; throughput_p10 and _p90 (img/s), steady (its spread was within the study's limit), host_bound (a GPU waits
+    for its host where operators are launched one by one), device ("cpu" or the GPU that was measured), all of the first
+    point; of listed networks macs and params in training; epochs trained; start, end; seed; config, training_id,
+    deploy_id; and `param.NAME` for each parameter of the space.
     """
-    quantities = {**QUANTITIES, **{q.name: q for q in objectives}}
-    frame = pd.DataFrame.from_dict({t.number: trial_row(t, quantities.values()) for t in trials}, orient="index")
+    first = {q.name: replace(q, point=study.first) for q in QUANTITIES.values()}
+    quantities = {**first, **{q.name: q for q in study.known}}
+    rows = {t.number: trial_row(t, quantities, study.first) for t in trials}
+    frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "trial"
     return typed(frame, list(quantities))
 
@@ -274,9 +276,9 @@ def typed(frame: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES)) ->
     return frame.reindex(columns=[*types, *parameters]).astype(types)
 
 
-def trial_row(trial: Trial, quantities: Any) -> dict[str, Any]:
+def trial_row(trial: Trial, quantities: Mapping[str, Quantity], point: str) -> dict[str, Any]:
     """Return the row of a trial."""
-    final, measured = trial.final, trial.measurement
+    final, measured = trial.final, trial.measurement(point)
     return {
         "outcome": str(trial.state),
         "images": final and final.images,
@@ -292,7 +294,7 @@ def trial_row(trial: Trial, quantities: Any) -> dict[str, Any]:
         **{name: trial.costs.get(name) for name in BEFORE},
         **{name: getattr(trial, name) for name in ("reason", "twin", "origin", "start", "end", "seed")},
         **{name: getattr(trial, name) for name in ("training_id", "deploy_id")},
-        **{q.name: q.value(trial) for q in quantities},
+        **{name: q.value(trial) for name, q in quantities.items()},
         **{f"param.{name}": value for name, value in trial.params.items()},
     }
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from record.measure import Measurement
+
 FORMAT = 2
 """That which is written."""
 OF_SEARCHES = ("trials", "sampler", "start_with", "from_runs", "halving")
@@ -55,10 +57,18 @@ def study_values(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
     return {k: v for k, v in found.items() if k not in OF_COMPARISONS}
 
 
-def second_measurements(study: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+def second_measurements(study: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, Measurement]:
     """Return those that older formats keep with the study, by deploy id: they counted for all that share it."""
     twice = [(t.user_attrs.get("deploy_id", ""), f"confirmed {t.number}") for t in trials]
-    return {deploy_id: study[key] for deploy_id, key in twice if key in study}
+    return {deploy_id: Measurement(**measurement(study[key])) for deploy_id, key in twice if key in study}
+
+
+def measurement(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measurement in the format of today; older ones have two switches in place of the runtime."""
+    found = dict(values)
+    compiled, graph = found.pop("compiled", False), found.pop("graph", False)
+    found.setdefault("runtime", "torch-compiled" if compiled else "cuda-graph" if graph else "torch")
+    return found
 
 
 def trial_attributes(trial: FrozenTrial) -> dict[str, Any]:
@@ -66,7 +76,8 @@ def trial_attributes(trial: FrozenTrial) -> dict[str, Any]:
     found = dict(trial.user_attrs)
     if "params" not in found:  # names carried what was offered, such as "stage1.groups of 1, 2"
         found["params"] = {name.partition(" of ")[0]: value for name, value in trial.params.items()}
-    return found
+    measurements = [key for key in found if key.split(" ")[0] in ("throughput", "confirmed") and found[key]]
+    return {**found, **{key: measurement(found[key]) for key in measurements}}
 
 
 def upgraded_data(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,32 +1,30 @@
 """A study, whole: what is varied, on which data, how it is trained and measured, and what is wanted of it."""
 
-import json
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from record.folders import elsewhere, folder_at
-from record.measure import MeasureConfig
+from record.judged import Judged
+from record.measure import DEFAULT, Point, Points
 from record.plugins import Plugged, import_path, named, path_of
-from record.quantities import QUANTITIES, Quantity, limits, quantity
+from record.quantities import QUANTITIES, Quantity
 from record.recipe import MANY, Recipe
 from record.resources import Resources
-from record.secrets import hidden
 from spaces.ablations import AblationSpace
 from spaces.cifar_mlp import CifarMLPSpace
 
-PLACE = frozenset({"name", "trials", "seeds", "resources", "storage", "runs"})
-"""Keys that say how much is done, and where, and so may change as a study goes on."""
+if TYPE_CHECKING:
+    pass
 
 
 class StudyError(ValueError):
     """A study that cannot be run; the message names the key, the value and what would be right."""
 
 
-class Study(BaseModel):
+class Study(Judged, BaseModel):
     """What a search and a comparison share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -40,13 +38,17 @@ class Study(BaseModel):
     training: Recipe = Recipe()
     seed: int = Field(default=0, ge=0, lt=1 << 31)
     objectives: tuple[str | type[Quantity], ...] = ("accuracy", "throughput")
-    """accuracy, and one or more of throughput, latency, macs, params, or your own quantity: its class, which is kept as
-    `my_package.module:Name`."""
+    """accuracy, and one or more of throughput, latency, latency_p99, peak_memory, size, energy, macs, params, or your
+    own quantity: its class, which is kept as `my_package.module:Name`. What is measured may name its point, as
+    throughput.bulk; without one the first point of `measure` is meant."""
     limits: dict[str, Annotated[float, Field(gt=0)]] = {}
     """What a candidate may cost; one over a limit is not trained. max_params, max_macs, max_latency (ms that the
-    converted network takes for a batch of `measure.batch`) and min_throughput (images/s), and max_ or min_ with the
-    name of your own objective."""
-    measure: MeasureConfig = MeasureConfig()
+    converted network takes for a batch) and so on, min_throughput (images/s), and max_ or min_ with the name of your
+    own objective; of a measurement point, such as max_latency_p99.served."""
+    measure: Points = Field(default_factory=lambda: {DEFAULT: Point()})
+    """Under which conditions the speed is measured: the keys of one point, such as {batch: 128}, or several points by
+    name, such as {served: {batch: 1, runtime: onnx}, bulk: {batch: 128}}, beside keys that they share. Points that no
+    objective or limit names are measured for the front alone; but for the first, and all where networks are listed."""
     resources: Resources = Resources()
     storage: str | None = None
     """Optuna storage URL, such as sqlite:///study.db; None keeps a journal in the run folder."""
@@ -64,8 +66,7 @@ class Study(BaseModel):
     @field_validator("objectives")
     @classmethod
     def check_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [quantity(v).name for v in value]
-        if "accuracy" not in names or len(names) < 2 or len(set(names)) < len(names):
+        if "accuracy" not in value or len(value) < 2 or len(set(value)) < len(value):
             others = ", ".join(q.name for q in QUANTITIES.values() if q.better and q.name != "accuracy")
             raise ValueError(f"name accuracy and at least one of {others}, each once")
         return value
@@ -81,20 +82,16 @@ class Study(BaseModel):
     @field_validator("limits", mode="before")
     @classmethod
     def drop_absent(cls, value: Any) -> Any:
-        """Leave out limits that are null."""
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+        """Leave out limits that are null, and join keys that dots on the command line have parted."""
+        if not isinstance(value, Mapping):
+            return value
+        parts = {k: v if isinstance(v, Mapping) else {"": v} for k, v in value.items()}
+        whole = {f"{k}.{point}" if point else k: v for k, part in parts.items() for point, v in part.items()}
+        return {k: v for k, v in whole.items() if v is not None}
 
     @model_validator(mode="after")
-    def check_limits(self) -> "Study":
-        known = {key: q for key, q in limits(self.quantities).items() if q.when != "trained"}
-        for key in self.limits:
-            if key not in known:
-                raise ValueError(f"limits.{key} is not there; what is known without training is {', '.join(known)}")
-        if "latency" in self.objectives and "max_latency" not in self.limits:
-            raise ValueError(
-                "the objective latency needs limits.max_latency, in ms a batch, from which the hypervolume is counted; "
-                "or use throughput"
-            )
+    def check_quantities(self) -> "Study":
+        self.check_judged()
         return self
 
     @model_validator(mode="after")
@@ -121,27 +118,6 @@ class Study(BaseModel):
                 "leave it false here"
             )
         return self
-
-    @cached_property
-    def quantities(self) -> tuple[Quantity, ...]:
-        """The objectives, in order."""
-        return tuple(quantity(str(name)) for name in self.objectives)
-
-    @property
-    def own(self) -> list[Quantity]:
-        """The objectives that a user brings."""
-        return [q for q in self.quantities if q.name not in QUANTITIES]
-
-    @property
-    def maximised(self) -> list[bool]:
-        """Whether more is better, an entry an objective."""
-        return [q.maximised for q in self.quantities]
-
-    @property
-    def times(self) -> bool:
-        """Whether what a device takes counts: as an objective or as a limit."""
-        wanted = [*self.quantities, *(limits(self.quantities)[key] for key in self.limits)]
-        return any(q.when == "measured" for q in wanted)
 
     @property
     def listed(self) -> list[str]:
@@ -281,65 +257,3 @@ def study_of(values: Mapping[str, Any]) -> Study:
 def kind_of(values: Mapping[str, Any]) -> type[Study]:
     """Return the class of the study that plain values describe."""
     return Comparison if values.get("seeds") is not None else Search
-
-
-def plain(study: Study) -> dict[str, Any]:
-    """Return the whole study as plain values, which `study_of` reads."""
-    return study.model_dump(mode="json")
-
-
-def what_data(study: Study) -> dict[str, Any]:
-    """Return which images a study trains on, wherever they lie."""
-    place = getattr(study.data, "place", ())
-    return {key: value for key, value in plain(study)["data"].items() if key not in place}
-
-
-def public(study: Study) -> dict[str, Any]:
-    """Return the whole study as plain values, as it may be stored and shown: without passwords."""
-    return json.loads(hidden(json.dumps(plain(study))))
-
-
-def training(study: Study) -> dict[str, Any]:
-    """Return what a study's trainings have in common, as plain values: its name, the recipe and the images."""
-    return {"study": study.name, "recipe": plain(study)["training"], "data": what_data(study)}
-
-
-def differences(old: Study, new: Study) -> list[str]:
-    """Name what of two studies differs apart from budget, place and resources, with both values."""
-
-    def defining(study: Study) -> dict[str, Any]:
-        kept = {key: value for key, value in public(study).items() if key not in PLACE}
-        return {**kept, "data": what_data(study), "kind": type(study).__name__.lower()}
-
-    return unlike(defining(old), defining(new))
-
-
-def changes_nothing(old: Study, new: Study) -> bool:
-    """Whether a run of the old study may go on as the new one."""
-    return not differences(old, new)
-
-
-def trains_alike(one: Study, other: Study) -> bool:
-    """Whether a network trained in one study has the result that it would have in the other."""
-    return one.training == other.training and what_data(one) == what_data(other)
-
-
-def measures_alike(one: Study, other: Study) -> bool:
-    """Whether a speed measured in one study is comparable with the other's."""
-
-    def conditions(study: Study) -> Any:
-        return study.measure, study.resources.device, study.resources.measure_on
-
-    return conditions(one) == conditions(other)
-
-
-def unlike(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
-    """Name the keys whose values differ, with both values."""
-    found = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += unlike(before, after, f"{path}{key}.")
-        elif before != after:
-            found.append(f"{path}{key} is {before!r} there and {after!r} here")
-    return found

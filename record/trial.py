@@ -5,16 +5,13 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from record.measure import Throughput
-from record.quantities import QUANTITIES
+from record.measure import DEFAULT, Measurement
 from repmlp.networks import NetworkConfig, config_from_dict
 
 if TYPE_CHECKING:  # a worker needs no Optuna
     from optuna.trial import FrozenTrial
-
-MEASURED = [q for q in QUANTITIES.values() if q.when == "measured" and q.better is not None]
 
 
 class State(StrEnum):
@@ -24,7 +21,7 @@ class State(StrEnum):
     paused = "paused"
     """It waits at a rung to be promoted."""
     confirming = "confirming"
-    """Trained to the end; its throughput is measured once more before it counts."""
+    """Trained to the end; it is measured once more before it counts."""
     complete = "complete"
     stopped = "stopped"
     """Not promoted."""
@@ -110,9 +107,10 @@ class Trial:
     """What did not go as the study has it, in a sentence."""
     origin: str = ""
     """The trial of an earlier run whose results these are."""
-    measured: Throughput | None = None
-    confirmed: Throughput | None = None
-    """A second measurement, from before the trial ended; nothing that has ended changes."""
+    measured: dict[str, Measurement] = field(default_factory=dict)
+    """By measurement point."""
+    confirmed: dict[str, Measurement] = field(default_factory=dict)
+    """Second measurements, from before the trial ended; nothing that has ended changes."""
     curve: list[EpochResult] = field(default_factory=list)
     final: Final | None = None
     start: datetime | None = None
@@ -137,10 +135,9 @@ class Trial:
         """
         return config_from_dict(self.config)
 
-    @property
-    def measurement(self) -> Throughput | None:
-        """The measurement that counts: the second, where there is one."""
-        return self.confirmed or self.measured
+    def measurement(self, point: str = DEFAULT) -> Measurement | None:
+        """Return the measurement that counts at a point: the second, where there is one."""
+        return self.confirmed.get(point) or self.measured.get(point)
 
     @property
     def accuracy(self) -> float | None:
@@ -152,12 +149,6 @@ class Trial:
         """Of training."""
         return sum(result.seconds for result in self.curve)
 
-    def known_costs(self) -> dict[str, float]:
-        """Return what is known without training: what was counted, and throughput and latency once measured."""
-        if self.measurement is None:
-            return self.costs
-        return {**self.costs, **{q.name: value for q in MEASURED if (value := q.value(self)) is not None}}
-
 
 PLAIN = [
     f.name
@@ -165,14 +156,15 @@ PLAIN = [
     if f.name not in ("number", "state", "measured", "confirmed", "curve", "final", "start", "end")
 ]
 """Fields that are stored as they are, under their names."""
-OBJECTS = {"measured": ("throughput", Throughput), "confirmed": ("confirmed", Throughput), "final": ("final", Final)}
-"""Fields that hold an object: their name in storage, and their type."""
+MEASUREMENTS = {"measured": "throughput", "confirmed": "confirmed"}
+"""Fields that hold a measurement a point: their name in storage, which the name of the point follows."""
 
 
 def stored(trial: Trial, names: Iterable[str]) -> dict[str, Any]:
     """Return some fields of a trial as the attributes, of plain values, that storage has of them.
 
-    Of the curve it is the last epoch, as each is written once: rewriting a list would grow with its square.
+    Of the curve it is the last epoch, as each is written once: rewriting a list would grow with its square. A single
+    measurement is named as measured.POINT or confirmed.POINT.
     """
     found: dict[str, Any] = {}
     for name in names:
@@ -180,11 +172,18 @@ def stored(trial: Trial, names: Iterable[str]) -> dict[str, Any]:
             found[f"epoch {trial.curve[-1].epoch}"] = asdict(trial.curve[-1])
         elif name == "state":
             found["outcome"] = str(trial.state)
-        elif name in OBJECTS:
-            found[OBJECTS[name][0]] = asdict(getattr(trial, name))
+        elif name == "final":
+            found[name] = asdict(cast(Final, trial.final))
+        elif (whose := name.partition(".")[::2])[0] in MEASUREMENTS:
+            found[key_of(*whose)] = asdict(getattr(trial, whose[0])[whose[1]])
         else:
             found[name] = getattr(trial, name)
     return found
+
+
+def key_of(field: str, point: str) -> str:
+    """Return the attribute of a measurement in storage."""
+    return MEASUREMENTS[field] if point == DEFAULT else f"{MEASUREMENTS[field]} {point}"
 
 
 def restored(frozen: "FrozenTrial", attributes: Mapping[str, Any], epochs: int) -> Trial:
@@ -196,9 +195,12 @@ def restored(frozen: "FrozenTrial", attributes: Mapping[str, Any], epochs: int) 
         epochs: the full budget, which tells a trial that waits at a rung from one that was trained to the end.
     """
     trial = Trial(frozen.number, **{name: attributes[name] for name in PLAIN if name in attributes})
-    for name, (key, kind) in OBJECTS.items():
-        if attributes.get(key):
-            setattr(trial, name, kind(**attributes[key]))
+    if attributes.get("final"):
+        trial.final = Final(**attributes["final"])
+    for name, prefix in MEASUREMENTS.items():
+        keys = {key: key.removeprefix(prefix).strip() or DEFAULT for key in attributes if key.split(" ")[0] == prefix}
+        found = {point: Measurement(**attributes[key]) for key, point in keys.items() if attributes[key]}
+        setattr(trial, name, found)
     while (result := attributes.get(f"epoch {len(trial.curve) + 1}")) is not None:
         trial.curve.append(EpochResult(**result))
     trial.start, trial.end = frozen.datetime_start, frozen.datetime_complete

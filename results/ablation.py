@@ -18,7 +18,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
     validation) and its standard deviation; mean difference to the base, paired by seed, with its 95 % interval (low,
     high), p of the paired t-test, the same corrected for the number of variants (Holm), and p of Wilcoxon's
     signed-rank test; mean accuracy on the validation images; params and macs of the converted network, macs in
-    training; throughput (img/s) and its ratio to the base, measured in turn; the quantities of a user's own; a note.
+    training; throughput (img/s) and its ratio to the base, measured in turn; what else the study judges by; a note.
     Missing where nothing can be concluded. A row "before conversion" has the counts in training.
 
     Raises:
@@ -53,7 +53,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
                 "training_macs": training,
                 "throughput": None if before else group["throughput"].median(),
                 "ratio": None if before else group["relative"].median(),
-                **{q.name: group[q.name].median() for q in run.study.own},
+                **{q.name: group[q.name].median() for q in run.study.extra},
                 "note": note(group, found),
             }
         )
@@ -131,7 +131,7 @@ def readable_table(table: pd.DataFrame, own: Sequence[Quantity] = ()) -> pd.Data
 
     Args:
         table: of `ablation_table`.
-        own: quantities of a user's own that it has.
+        own: other quantities that it has.
     """
     rows = table.to_dict("records")
     shown = pd.DataFrame(

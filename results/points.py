@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from record.quantities import QUANTITIES, Quantity
+from record.quantities import Quantity
 from record.run import Run
 from results.statistics import accuracy_interval
 
@@ -27,7 +27,7 @@ def segments(run: Run) -> bool:
 
 def quantities(run: Run) -> dict[str, Quantity]:
     """Return what is known of any trial, by column; accuracy and training time once an epoch is done."""
-    every = {**QUANTITIES, **{q.name: q for q in run.study.quantities}}
+    every = {q.name: q for q in run.study.known}
     found = {n: q for n, q in every.items() if run.trials[n].fillna(0).any() or (n == "accuracy" and len(run.epochs))}
     if segments(run) and "accuracy" in found:
         found["accuracy"] = replace(found["accuracy"], title="mIoU")

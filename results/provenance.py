@@ -1,5 +1,6 @@
 """Where a run was made, in a sentence."""
 
+from record.measure import DEFAULT
 from record.run import Run
 
 
@@ -21,3 +22,12 @@ def training(run: Run) -> str:
     seconds, waited = run.epochs["seconds"].sum(), run.epochs["waited"].sum()
     text = f"Training took {seconds / 3600:.2f} hours in all, in {run.study.training.precision}"
     return f"{text}; {waited / seconds:.1%} of them passed in waiting for measurements" if waited else text
+
+
+def measured_at(run: Run) -> str:
+    """Say under which conditions networks were measured, at each measurement point."""
+    said = {}
+    for name, point in run.study.points.items():
+        runtime = "" if point.runtime in ("torch", "cuda-graph") else f", {point.runtime}"
+        said[name] = f"at batch {point.batch}, {point.dtype}{runtime}"
+    return said[DEFAULT] if list(said) == [DEFAULT] else "; ".join(f"{name}: {text}" for name, text in said.items())

@@ -11,7 +11,7 @@ from results.front import front
 def front_table(run: Run) -> pd.DataFrame:
     """Return the front: trial, accuracy (%), throughput (img/s, and times the baseline's), counts, network.
 
-    The counts are params, FLOPs, which are the paper's, multiply-accumulates, and the quantities of a user's own. A
+    The counts are params, FLOPs, which are the paper's, multiply-accumulates, and what else the study judges by. A
     spread above the study's limit is marked with "!", and with "h" a network whose operators the host of a GPU launches
     more slowly than they run, so that its speed holds for replays of a CUDA graph alone.
     """
@@ -26,7 +26,7 @@ def front_table(run: Run) -> pd.DataFrame:
             "p10-p90": [spread(low, high) + "!" * bool(u) + "h" * bool(h) for low, high, u, h in spreads],
             "x base": rows["relative"].round(2),
             "params": rows["params"].astype("Int64"),
-            **{q.axis: rows[q.name] / q.divisor for q in (QUANTITIES["macs"], *run.study.own)},
+            **{q.axis: rows[q.name] / q.divisor for q in (QUANTITIES["macs"], *run.study.extra)},
             "network": [config_from_dict(c).describe() if isinstance(c, dict) else "" for c in rows["config"]],
         }
     )

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import save
 
 from record.folders import UnreachableError, folder_at, reaching, whole
-from record.measure import MeasureConfig, Throughput
+from record.measure import Measurement, Point
 from record.recipe import Recipe
 from record.trial import EpochResult, Final
-from repmlp import build, config_from_dict, convert
+from repmlp import config_from_dict, convert
 from search.data import DataConfig, Shard
-from search.measuring.costs import input_shape
 from search.measuring.locks import DeviceLock
-from search.measuring.throughput import MeasureError, measure
+from search.measuring.points import measured
+from search.measuring.runtimes import MeasureError
 from search.training.checkpoints import CheckpointError, Owner, checkpoint_path
 from search.training.trainer import DivergedError, Trainer
 
@@ -55,8 +55,8 @@ class Job:
     recipe: Recipe
     rungs: tuple[int, ...]
     """Epochs after which a checkpoint is written; others too, where that takes little of the time."""
-    measure: MeasureConfig | None
-    """None if the throughput is known."""
+    measure: Mapping[str, Point]
+    """Points at which it is to be measured first, by name; with definite devices and runtimes."""
     device: str
     threads: int
     folder: str
@@ -72,7 +72,7 @@ class Job:
     reference: Mapping[str, Any] | None = None
     """The network beside which this one is measured, as plain values."""
     trains: bool = True
-    """False if only the throughput is wanted."""
+    """False if only the measurements are wanted."""
     tests: bool = False
     """Whether the converted network is scored on the test images in the end."""
 
@@ -81,7 +81,8 @@ class Job:
 class Report:
     """One message of a worker; a field is None where there is nothing to say."""
 
-    throughput: Throughput | None = None
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
+    """By measurement point."""
     epoch: EpochResult | None = None
     final: Final | None = None
     failure: str | None = None
@@ -122,10 +123,10 @@ class Candidate:
 
     def advance(self) -> Report:
         """Measure, or train one epoch; a diverged run ends with its reason."""
-        measuring = self.unmeasured is not None
+        measuring = bool(self.unmeasured)
         try:
-            if self.unmeasured is not None:
-                return Report(throughput=self.measured(self.unmeasured))
+            if measuring:
+                return Report(measured=self.measured())
             return self.train()
         except (DivergedError, ConversionError, MeasureError) as error:
             return Report(failure=f"{type(error).__name__.removesuffix('Error')}: {error}")
@@ -149,15 +150,14 @@ class Candidate:
         when = " while measuring" if measuring else ""
         return Report(failure=f"out of memory on {share}{when}: {full}; lower {lower}", out_of_memory=True)
 
-    def measured(self, config: MeasureConfig) -> Throughput:
+    def measured(self) -> dict[str, Measurement]:
         """Measure the converted network, alone on its device; fresh weights run as fast as trained ones."""
-        self.unmeasured = None
-        network = config_from_dict(self.job.config)
-        model, reference = build(network, deploy=True), None
-        if self.job.reference is not None:
-            reference = build(config_from_dict(self.job.reference), deploy=True)
+        points, self.unmeasured = self.unmeasured, {}
         self.keep_share()
-        return measure(model, input_shape(network), config, self.job.device, reference, self.lock.alone)
+        reference = None if self.job.reference is None else config_from_dict(self.job.reference)
+        network = config_from_dict(self.job.config)
+        scratch = Path(self.job.folder) / "scratch"  # which drivers here empty; elsewhere there is none
+        return measured(network, reference, points, self.job.device, scratch if scratch.is_dir() else None)
 
     def train(self) -> Report:
         """Train one epoch; after the last, convert, compare and evaluate.

@@ -78,7 +78,7 @@ def reference_point(study: Study, image: Image) -> dict[str, float]:
     for q in study.quantities:
         known = [costs[q.name] for costs in drawn if q.name in costs]
         worst = (min if q.maximised else max)(known, default=0.0)
-        point.setdefault(q.name, study.limits.get(q.limit, worst))
+        point.setdefault(q.name, study.bounds.get(q.limit, worst))
     return {q.name: point[q.name] for q in study.quantities}
 
 
@@ -111,7 +111,7 @@ def counted(study: Study, image: Image) -> list[Costs]:
 
 def excess_of(study: Study, costs: Costs) -> float:
     """Return how many times costs are what the limits allow, at most."""
-    return 1 + max(excess(costs, study.limits).values(), default=0.0)
+    return 1 + max(excess(costs, study.bounds).values(), default=0.0)
 
 
 def refuse(study: Study, counts: Sequence[Costs], most: float) -> None:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 from record.folders import removed
+from record.measure import Point
 from record.quantities import excess
-from record.study import Comparison, training
+from record.same import training
+from record.study import Comparison
 from record.trial import State, Trial
 from search.candidate import Job, Report
 from search.journal import Journal
@@ -179,9 +181,9 @@ class Engine:
 
     def admitted(self, trial: Trial) -> bool:
         """Grant a trial its first budget, unless its network exceeds a limit or another trial answers for it."""
-        known = self.journal.speeds.get(trial.deploy_id)
-        if known is not None:
-            self.journal.measured(trial, known)
+        known = self.journal.speeds.get(trial.deploy_id, {})
+        if missing := {point: found for point, found in known.items() if point not in trial.measured}:
+            self.journal.measured(trial, missing)
         if self.over_limit(trial):
             return False
         twin = self.journal.first[trial.training]
@@ -195,7 +197,7 @@ class Engine:
 
     def over_limit(self, trial: Trial) -> bool:
         """Tell the sampler about the limits, and end a trial that exceeds one."""
-        found = excess(trial.known_costs(), self.study.limits)
+        found = excess(self.study.costs(trial), self.study.bounds)
         self.journal.constrain(trial, found)
         over = [f"{name} by {share:.0%}" for name, share in found.items() if share > 0]
         if over:
@@ -208,6 +210,7 @@ class Engine:
         """Hand a trial out."""
         self.running.add(trial.number)
         again = trial.state is State.confirming
+        needed = {n: p for n, p in self.study.needed.items() if trial.measurement(n) is None}
         self.watch(trial)
         study = self.study
         return Job(
@@ -217,7 +220,7 @@ class Engine:
             data=study.data,
             recipe=study.training,
             rungs=study.rungs,
-            measure=study.measure if again or trial.measurement is None else None,
+            measure=self.remaining(trial) if again else needed,
             device=study.resources.device,
             threads=max(1, int(study.resources.cpus)),
             folder=str(study.folder.resolve()),
@@ -251,8 +254,8 @@ class Engine:
             return self.confirmed(trial, report)
         if report.note and report.note != trial.note:
             self.journal.note(trial, note=report.note)
-        if report.throughput is not None:
-            self.journal.measured(trial, report.throughput)
+        if report.measured:
+            self.journal.measured(trial, report.measured)
             if self.over_limit(trial):
                 return self.freed(trial)
         if report.epoch is not None:
@@ -282,23 +285,31 @@ class Engine:
         That is for those of the front, of what has ended: what ends is told with its last measurement, so that whoever
         reads the storage sees one front, all of whose members were measured twice.
         """
-        journal = self.journal
-        timed = self.study.measure.confirm and any(q.when == "measured" for q in self.study.quantities)
-        if timed:
+        remaining = self.remaining(trial)
+        if self.study.confirmed or len(self.study.needed) < len(self.study.points):
             self.complete = self.policy.front(self.complete)  # what is beaten decides nothing again
-        if not timed or trial.deploy_id in journal.twice or not self.policy.counts(self.complete, trial):
+        if not remaining or not self.policy.counts(self.complete, trial):
             return self.end(trial, State.complete)
         if trial.state is not State.confirming:
-            journal.move(trial, State.confirming)
+            self.journal.move(trial, State.confirming)
         self.queue.append(trial)
         self.running.discard(trial.number)
         self.watch(trial)
         return "stop"
 
+    def remaining(self, trial: Trial) -> dict[str, Point]:
+        """Return the points at which a trial of the front is still to be measured: for the second time, or at all."""
+        study, twice = self.study, self.journal.twice.get(trial.deploy_id, {})
+        return {
+            name: point
+            for name, point in study.points.items()
+            if (name in study.confirmed and name not in twice) or trial.measurement(name) is None
+        }
+
     def confirmed(self, trial: Trial, report: Report) -> Literal["stop"]:
-        """End a trial with its second measurement; where that failed, the first one counts."""
-        if report.throughput is not None:
-            self.journal.confirmed(trial, report.throughput)
+        """End a trial with its last measurements; where the second ones failed, the first count."""
+        if report.measured:
+            self.journal.measured_again(trial, report.measured)
         elif report.failure:
             self.journal.note(trial, note=f"not measured again: {report.failure}")
         return self.end(trial, State.complete)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from record.secrets import hidden
+from record.folders import hidden
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "fvcore", "moocore")
 

@@ -1,16 +1,18 @@
 """The journal of a study: the only writer of its trials, into Optuna's storage, which is the only source of truth."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from record.measure import Throughput
+from record.folders import hidden
+from record.measure import Measurement
 from record.run import Run, RunError, study_in, trials_in
-from record.secrets import hidden
+from record.same import differences, public
 from record.stored import FORMAT
-from record.study import Study, StudyError, differences, public
+from record.study import Study, StudyError
 from record.trial import FOLLOWING, PLAIN, EpochResult, Final, State, Trial, stored
 from search.networks import Description
 from search.storage import study_in_storage
@@ -39,10 +41,10 @@ class Journal:
         """What Optuna takes for a trial, by number."""
         self.first: dict[tuple[str, int], Trial] = {}
         """Training id and seed to the trial that answers for them."""
-        self.speeds: dict[str, Throughput] = {}
-        """Deploy id to the measurement that counts."""
-        self.twice: dict[str, Throughput] = {}
-        """The same, of those that were measured a second time."""
+        self.speeds: dict[str, dict[str, Measurement]] = {}
+        """Deploy id to the measurement that counts at each point."""
+        self.twice: dict[str, dict[str, Measurement]] = {}
+        """The same, of those that were made a second time."""
         self.alike: dict[str, list[Trial]] = {}
         """Deploy id to the trials that have it."""
         self.asking: dict[int, list[Trial]] = {}
@@ -155,10 +157,11 @@ class Journal:
         self.count(trial)
         if trial.twin is None:
             self.first.setdefault(trial.training, trial)
-        if trial.confirmed is not None:
-            self.twice[trial.deploy_id] = trial.confirmed
-        if trial.measurement is not None:
-            self.speeds.setdefault(trial.deploy_id, trial.measurement)
+        if trial.confirmed:
+            self.twice.setdefault(trial.deploy_id, {}).update(trial.confirmed)
+        if trial.measured:
+            speeds = self.speeds.setdefault(trial.deploy_id, {})
+            self.speeds[trial.deploy_id] = {**trial.measured, **speeds, **trial.confirmed}
 
     def count(self, trial: Trial) -> None:
         """Note whether a trial counts against the budget: all but duplicates, infeasible ones and earlier runs' do."""
@@ -203,18 +206,25 @@ class Journal:
             if name not in known:
                 live.set_constraint(name, value)
 
-    def measured(self, trial: Trial, throughput: Throughput) -> None:
-        trial.measured = throughput
-        self.speeds.setdefault(trial.deploy_id, throughput)
-        self.write(trial, "measured")
+    def measured(self, trial: Trial, found: Mapping[str, Measurement]) -> None:
+        """Keep measurements, by point, for all trials with the same converted form."""
+        trial.measured = {**trial.measured, **found}
+        self.speeds[trial.deploy_id] = {**found, **self.speeds.get(trial.deploy_id, {})}
+        self.write(trial, *(f"measured.{point}" for point in found))
 
-    def confirmed(self, trial: Trial, throughput: Throughput) -> None:
-        """Keep a second measurement; it counts for all trials with the same converted form that have not ended."""
-        self.speeds[trial.deploy_id] = self.twice[trial.deploy_id] = throughput
+    def measured_again(self, trial: Trial, made: Mapping[str, Measurement]) -> None:
+        """Keep second measurements, and first ones of points that only the front is measured at.
+
+        The second ones count for all trials with the same converted form that have not ended.
+        """
+        found = {point: of_point for point, of_point in made.items() if point in self.study.confirmed}
+        self.measured(trial, {point: of_point for point, of_point in made.items() if point not in found})
+        for kept in (self.speeds, self.twice):
+            kept[trial.deploy_id] = {**kept.get(trial.deploy_id, {}), **found}
         for other in self.alike[trial.deploy_id]:
             if other.open:
-                other.confirmed = throughput
-                self.write(other, "confirmed")
+                other.confirmed = {**other.confirmed, **found}
+                self.write(other, *(f"confirmed.{point}" for point in found))
 
     def trained(self, trial: Trial, result: EpochResult) -> None:
         """Add an epoch; one trained again after a crash replaces the lost one.
@@ -235,8 +245,8 @@ class Journal:
     def take_over(self, trial: Trial, earlier: Trial, origin: str) -> None:
         """End a new trial as that of an earlier run did, without training."""
         self.note(trial, origin=origin)
-        if earlier.measurement is not None:
-            self.measured(trial, earlier.measurement)
+        if known := {**earlier.measured, **earlier.confirmed}:
+            self.measured(trial, {point: found for point, found in known.items() if point in self.study.points})
         for result in earlier.curve:
             self.trained(trial, result)
         if earlier.final is not None:
@@ -250,8 +260,9 @@ class Journal:
         if twin.open:
             self.asking.setdefault(twin.number, []).append(trial)
             return
-        if twin.measurement and not trial.measurement:
-            self.measured(trial, twin.measurement)
+        known = {**twin.measured, **twin.confirmed}
+        if missing := {point: found for point, found in known.items() if trial.measurement(point) is None}:
+            self.measured(trial, missing)
         if twin.final:
             self.finished(trial, twin.final)
         self.end(trial, State.duplicate, f"the network of trial {twin.number}", twin.state is State.failed)
@@ -271,5 +282,5 @@ class Journal:
 
     def values(self, trial: Trial, accuracy: float) -> list[float]:
         """Return the objectives in the study's order, with the given accuracy."""
-        known = {**trial.known_costs(), "accuracy": accuracy}
+        known = {**self.study.costs(trial), "accuracy": accuracy}
         return [known[q.name] for q in self.study.quantities]

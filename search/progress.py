@@ -81,7 +81,7 @@ class Display:
         ended = sum(t.state in counted for t in self.trials.values())
         self.bar.update(self.task, completed=ended, hypervolume=self.hypervolume())
         table = Table(box=None, header_style="bold")
-        own = [q.axis for q in self.study.own]
+        own = [q.axis for q in self.study.extra]
         for name in ("trial", "state", "epoch", "accuracy", "img/s", "params", "FLOPs (M)", *own, "note"):
             table.add_column(name, justify="left" if name in ("state", "note") else "right", no_wrap=True)
         latest = sorted(self.trials.values(), key=lambda t: (t.state is State.running, t.number))[-SHOWN:]
@@ -98,9 +98,9 @@ class Display:
             str(trial.state),
             f"{len(trial.curve)}/{self.study.training.epochs}" if trial.curve else "",
             f"{accuracy:.2f}%" if accuracy is not None else "",
-            f"{trial.measurement.median:,.0f}" if trial.measurement else "",
+            f"{measured.median:,.0f}" if (measured := trial.measurement(self.study.first)) else "",
             f"{trial.costs['params']:,}",
-            *(written(q, trial) for q in (QUANTITIES["macs"], *self.study.own)),
+            *(written(q, trial) for q in (QUANTITIES["macs"], *self.study.extra)),
             trial.reason or trial.note,
         ]
 

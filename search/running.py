@@ -10,10 +10,9 @@ import pandas as pd
 from optuna.storages import BaseStorage
 from rich.console import Console
 
-from record.folders import UnreachableError
+from record.folders import UnreachableError, hidden
 from record.quantities import excess
 from record.run import DATABASE, Run, RunError, open_run
-from record.secrets import hidden
 from record.study import Comparison, Study, StudyError
 from search import backends
 from search.data import load
@@ -90,7 +89,7 @@ def sample(study: Study, count: int = 20) -> pd.DataFrame:
         drawn = [("", *next(networks)) for _ in range(count)]
     rows = []
     for name, config, costs in drawn:
-        over = [limit for limit, share in excess(costs, study.limits).items() if share > 0]
+        over = [limit for limit, share in excess(costs, study.bounds).items() if share > 0]
         named = {"name": name} if study.listed else {}
         rows.append({**named, **costs, "over limit": ", ".join(over), "network": config.describe()})
     return pd.DataFrame(rows)

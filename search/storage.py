@@ -7,9 +7,8 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 
-from record.folders import UnreachableError
+from record.folders import UnreachableError, hidden
 from record.run import DATABASE, journal_in
-from record.secrets import hidden
 from record.study import Study
 from search.candidate import FULL
 

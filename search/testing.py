@@ -23,10 +23,11 @@ import torch
 from optuna.storages import InMemoryStorage
 from torch import Tensor
 
-from record.measure import Throughput
+from record.measure import Measurement
 from record.plugins import Plugged, arguments, import_path
 from record.quantities import Quantity
-from record.study import Search, plain
+from record.same import plain
+from record.study import Search
 from record.trial import EpochResult, Final
 from repmlp import config_from_dict, config_to_dict, convert, deploy_id, training_id
 from repmlp.networks import NetworkConfig, class_of, kind_of
@@ -233,7 +234,8 @@ def asked(study: Search, networks: SpaceNetworks) -> Iterator[dict[str, Any]]:
         engine = Engine(Journal(study.model_copy(update={"trials": trials}), storage), networks)
         while isinstance(job := engine.next(), Job):
             trial = engine.journal.trials[job.number]
-            report = Report(throughput=Throughput(1e9 / (1 + trial.costs["macs"]), 1, 1, 1, 8, "float32", "none", 1))
+            made_up = Measurement(1e9 / (1 + trial.costs["macs"]), 1, 1, 1, 8, "float32", "none", 1)
+            report = Report(measured=dict.fromkeys(job.measure, made_up))
             while engine.report(job.number, report) == "continue":
                 epoch, accuracy = len(trial.curve) + 1, 100 * int(trial.training_id, 16) / 16**16
                 final = Final(accuracy) if epoch == study.training.epochs else None

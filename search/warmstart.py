@@ -4,11 +4,11 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from record.folders import opened, whole
+from record.folders import hidden, opened, whole
 from record.front import front_of
 from record.run import Run, RunError, open_run
-from record.secrets import hidden
-from record.study import Search, Study, StudyError, measures_alike, trains_alike
+from record.same import measures_alike, trains_alike
+from record.study import Search, Study, StudyError
 from record.trial import State
 from search.journal import Journal
 from search.networks import Networks

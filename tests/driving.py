@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import analyze
 import run_search
 from record.files import read_study
-from record.measure import Throughput
+from record.measure import Measurement
 from record.trial import EpochResult, Final, Trial
 from search.candidate import Candidate, Job, Report
 from search.engine import Engine
@@ -68,8 +68,9 @@ def scripted(engine: Engine, score: Callable[[Mapping[str, Any]], float]) -> lis
     begun = []
     while not isinstance(task := engine.next(), str):
         entry = engine.journal.trials[task.number]
-        if task.measure is not None:
-            engine.report(task.number, Report(throughput=Throughput(1000, 1000, 1000, 1, 8, "float32", "script", 1)))
+        if task.measure:
+            speed = Measurement(1000, 1000, 1000, 1, 8, "float32", "script", 1)
+            engine.report(task.number, Report(measured=dict.fromkeys(task.measure, speed)))
         if task.trains:
             begun += [] if entry in begun else [entry]
             accuracy = score(task.config)

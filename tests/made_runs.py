@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from record.measure import Throughput
+from record.measure import Measurement
 from record.run import Run
 from record.study import study_of
 from record.trial import EpochResult, Final, State, Trial
@@ -77,9 +77,11 @@ def made_trial(number: int, config: Mapping[str, Any], state: State, rng: np.ran
         granted=done if state is State.paused else 0,
         state=state,
         reason="the loss is not finite </script>" if state is State.failed else "",
-        measured=Throughput(
-            median, 0.9 * median, 1.1 * median, 10, 64, "float32", "cpu", 1, relative=median / 8000, steady=True
-        ),
+        measured={
+            "default": Measurement(
+                median, 0.9 * median, 1.1 * median, 10, 64, "float32", "cpu", 1, relative=median / 8000, steady=True
+            )
+        },
         curve=[EpochResult(e, round(float(a), 2), 1.0, size / 20) for e, a in enumerate(curve, start=1)],
         start=start,
         end=None if state.open else start + timedelta(minutes=5),

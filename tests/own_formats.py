@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import FileFormat
-from deploy.verify import Network
+from search.formats import FileFormat, Network
 
 
 class Script(FileFormat):

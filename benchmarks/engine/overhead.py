@@ -53,7 +53,7 @@ class Sleeper(Candidate):
 
     def __init__(self, job: Job, shard: Shard = (0, 1)) -> None:
         super().__init__(job, shard)
-        self.unmeasured = None
+        self.unmeasured = {}
 
     def advance(self) -> Report:
         return made_up(self.job.number, float(os.environ["SLEEP"]))

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 
 from benchmarks.timing import write_csv
-from record.measure import Throughput
+from record.measure import Measurement
 from record.recipe import Recipe
 from record.resources import Resources
 from record.study import Search
@@ -106,10 +106,11 @@ class Workers:
 
     def start(self, job: Job) -> None:
         """Measure, which takes no time, and begin the next epoch, if it is to be trained."""
-        if job.measure is not None:
+        if job.measure:
             speed = 1e5 / made_up("seconds", job.config)
-            measured = Throughput(speed, speed, speed, 5, 10, job.measure.dtype, "made up", 1)
-            if self.engine.report(job.number, Report(throughput=measured)) == "stop" or not job.trains:
+            measured = Measurement(speed, speed, speed, 5, 10, "float32", "made up", 1)
+            report = Report(measured=dict.fromkeys(job.measure, measured))
+            if self.engine.report(job.number, report) == "stop" or not job.trains:
                 return
         self.advance(job.number, job.trained)
 

@@ -20,7 +20,16 @@ from results.points import ABSENT, EXCLUDED, OKABE_ITO, STATES, points, quantiti
 
 COLUMNS = ("outcome", "reason", "steady", "host_bound", "throughput_p10", "throughput_p90", "epochs")
 """Of the frame of trials, in the page beside the quantities."""
-DIGITS = {"latency": 6, "relative": 4, "seconds": 1, "low": 2, "high": 2, "throughput_p10": 1, "throughput_p90": 1}
+DIGITS = {
+    "latency": 6,
+    "latency_p99": 6,
+    "relative": 4,
+    "seconds": 1,
+    "low": 2,
+    "high": 2,
+    "throughput_p10": 1,
+    "throughput_p90": 1,
+}
 """Decimal places of what only is shown; objectives and limits are compared, and kept as they are."""
 
 
@@ -31,14 +40,15 @@ def embedded(run: Run) -> dict[str, Any]:
     held once, however many trials have it; their configurations, which say much the same a thousand times, are packed.
     """
     shown, known = points(run), quantities(run)
-    frame = run.trials[[*known, *COLUMNS]].copy()
+    frame = run.trials[list(dict.fromkeys((*known, "throughput", *COLUMNS)))].copy()
     if "accuracy" in known:
         frame.loc[shown.index, "accuracy"] = shown["accuracy"]
     frame[["low", "high"]] = shown[["low", "high"]].reindex(frame.index)
     frame["shown"] = frame.index.isin(shown.index)
-    bounds = {key: q.name for key, q in limits(run.study.quantities).items()}
+    bounds = {key: q.name for key, q in limits(run.study.known).items()}
     exact = {*run.objectives, *bounds.values()}
-    frame = frame.round({name: digits for name, digits in DIGITS.items() if name in frame and name not in exact})
+    digits = {name: DIGITS.get(str(name).partition(".")[0]) for name in frame if name not in exact}
+    frame = frame.round({name: places for name, places in digits.items() if places is not None})
     trials = {str(name): plain(frame[name]) for name in frame} | {"trial": frame.index.tolist()}
     texts = [json.dumps(c) if isinstance(c, dict) else None for c in run.trials["config"]]
     configs = {text: config for text, config in zip(texts, run.trials["config"], strict=True) if text}
@@ -85,7 +95,7 @@ def sliders(run: Run) -> dict[str, dict[str, Any]]:
     """
     shown, known = points(run), quantities(run)
     found: dict[str, dict[str, Any]] = {}
-    for name, bounded in limits(run.study.quantities).items():
+    for name, bounded in limits(run.study.known).items():
         column = bounded.name
         values = shown[column].dropna().astype(float)
         if column not in known or values.nunique() < 2:

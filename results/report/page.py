@@ -12,11 +12,11 @@ from plotly.offline import get_plotlyjs
 
 from record.folders import folder_at, whole
 from record.run import Run
-from record.study import plain
+from record.same import plain
 from results.choice import Rule
 from results.front import complete
 from results.points import segments
-from results.provenance import training
+from results.provenance import measured_at, training
 from results.report.embedded import embedded, script, sliders
 from results.report.sections import html_table, sections
 from results.views import front_table
@@ -52,6 +52,7 @@ def page(run: Run) -> str:
         run=run,
         counts=", ".join(f"{n} {outcome}" for outcome, n in run.trials["outcome"].value_counts().items()),
         accuracy_is="mIoU" if segments(run) else "top-1",
+        measured_at=measured_at(run),
         training=training(run),
         data=data,
         json=script(data),

@@ -16,7 +16,8 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from record.resources import Resources
-from record.study import Study, StudyError, plain
+from record.same import plain
+from record.study import Study, StudyError
 from search.backends.places import places
 from search.storage import HaltedError
 

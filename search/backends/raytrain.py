@@ -91,9 +91,9 @@ def work(config: dict[str, Any]) -> None:
     context = train.get_context()
     rank, number = context.get_world_rank(), context.get_world_size()
     job: Job = config["job"]
-    candidate = config["candidate"](job if rank == 0 else replace(job, measure=None), (rank, number))
+    candidate = config["candidate"](job if rank == 0 else replace(job, measure={}), (rank, number))
     while True:
-        measures = candidate.unmeasured is not None
+        measures = bool(candidate.unmeasured)
         order: list[Any] = [(config["wanted"].get(), measures) if rank == 0 else None]
         dist.broadcast_object_list(order)
         wanted, first_measures = order[0]

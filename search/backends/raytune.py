@@ -33,7 +33,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from record.measure import Throughput  # noqa: E402
+from record.measure import Measurement  # noqa: E402
 from record.resources import Resources  # noqa: E402
 from record.study import StudyError  # noqa: E402
 from search.backends.places import scratch  # noqa: E402
@@ -60,7 +60,7 @@ class Worker(tune.Trainable):
         self.measurer = config["measurer"]
         self.elsewhere = job if self.measurer and job.measure else None
         if self.elsewhere:
-            job = replace(job, measure=None)
+            job = replace(job, measure={})
         self.candidate = Team(job, self.kind) if job.workers > 1 and job.trains else self.kind(job)
 
     def cleanup(self) -> None:
@@ -70,7 +70,7 @@ class Worker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self.elsewhere:
             found = ray.get_actor(self.measurer).measured.remote(self.elsewhere)
-            report = Report(throughput=ray.get(found))
+            report = Report(measured=ray.get(found))
             self.elsewhere = None
         else:
             report = self.candidate.advance()
@@ -94,10 +94,9 @@ class Worker(tune.Trainable):
 class Measurer:
     """Measures on the node that `resources.measure_on` names, where it holds a GPU if the study has them."""
 
-    def measured(self, job: Job) -> Throughput:
-        """Return the throughput of a job's network."""
-        assert job.measure is not None
-        return Candidate(job).measured(job.measure)
+    def measured(self, job: Job) -> dict[str, Measurement]:
+        """Return what a job's network takes, by measurement point."""
+        return Candidate(job).measured()
 
     def placed(self) -> None:
         """Nothing; answers once there is a place."""

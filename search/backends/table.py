@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
-from record.measure import Throughput
+from record.measure import Measurement
 from record.quantities import QUANTITIES
 from record.study import Study
 from record.trial import EpochResult, Final
@@ -78,10 +78,11 @@ def start(table: Table, engine: Engine, job: Job, now: float, events: list[tuple
     """Measure, which takes no time, and begin the next epoch, if it is to be trained."""
     trial = engine.journal.trials[job.number]
     row = table.rows[trial.training_id]
-    if job.measure is not None and table.throughput is not None:
+    if job.measure and table.throughput is not None:
         median = float(table.throughput[row])
-        measured = Throughput(median, median, median, 1, 1, job.measure.dtype, "recorded", 1)
-        if engine.report(job.number, Report(throughput=measured)) == "stop" or not job.trains:
+        recorded = Measurement(median, median, median, 1, 1, "float32", "recorded", 1)
+        report = Report(measured=dict.fromkeys(job.measure, recorded))
+        if engine.report(job.number, report) == "stop" or not job.trains:
             return
     epoch = len(trial.curve)
     heapq.heappush(events, (now + float(table.seconds[row, epoch]), job.number, epoch + 1))

@@ -62,7 +62,7 @@ def begun(order: Start, before: Candidate | None) -> Candidate:
     if not dist.is_initialized():
         backend = "gloo" if job.device == "cpu" else "nccl"
         dist.init_process_group(backend, f"file://{order.meeting}", world_size=job.workers, rank=order.rank)
-    return order.candidate(job if order.rank == 0 else replace(job, measure=None), (order.rank, job.workers))
+    return order.candidate(job if order.rank == 0 else replace(job, measure={}), (order.rank, job.workers))
 
 
 def main(socket: int) -> NoReturn:

@@ -1,1 +1,1 @@
-"""What a network costs: counts, and throughput measured alone on its device."""
+"""Networks measured: counted, timed at measurement points, alone on their devices."""

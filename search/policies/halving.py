@@ -75,7 +75,7 @@ class HalvingPolicy(Policy):
 
     def reached(self, trial: Trial, epoch: int) -> None:
         """Compare a trial with the others that reached the rung at `epoch`."""
-        over = excess(trial.known_costs(), self.study.limits)
+        over = excess(self.study.costs(trial), self.study.bounds)
         values = zip(self.journal.values(trial, trial.curve[epoch - 1].accuracy), self.study.maximised, strict=True)
         losses = [-value if more else value for value, more in values]
         self.there[epoch].add(trial.number, losses, sum(max(0.0, e) for e in over.values()))

@@ -82,7 +82,7 @@ class Proposing(ByName, ABC):
     def __init__(self, study: Search, trials: Mapping[int, Trial], networks: Networks, seed: int) -> None:
         self.study, self.trials, self.networks = study, trials, networks
         self.generator = np.random.default_rng(seed)
-        costs = [q for q in study.quantities if q.name != "accuracy"]
+        costs = [q for q in study.quantities if q.when != "trained"]
         self.costs = [q.name for q in costs]
         self.signs = np.array([-1.0 if q.maximised else 1.0 for q in costs])
 
@@ -96,7 +96,7 @@ class Proposing(ByName, ABC):
 
     def cost_losses(self, trial: Trial) -> Floats:
         """Return the cost objectives of a measured trial, to be minimised."""
-        known = trial.known_costs()
+        known = self.study.costs(trial)
         return self.signs * np.array([known[name] for name in self.costs])
 
     def parents(self, judged: list[Trial]) -> list[Trial]:

@@ -223,12 +223,12 @@ class SurrogateSampler(Proposing):
 
     def costed(self, trial: Trial) -> bool:
         """Whether all cost objectives of a trial are known: it has been measured."""
-        return set(self.costs) <= set(trial.known_costs())
+        return set(self.costs) <= set(self.study.costs(trial))
 
     def wanted(self) -> list[str]:
         """Return the costs that are objectives or limited, of those that are known of some network."""
-        limited = {name.partition("_")[2] for name in self.study.limits}
-        known = {name for e in self.trials.values() for name in e.known_costs()}
+        limited = {name.partition("_")[2] for name in self.study.bounds}
+        known = {name for e in self.trials.values() for name in self.study.costs(e)}
         return sorted({*self.costs, *limited} & known)
 
     def predicted(self, name: str, known: Sequence[Trial], seen: Vectors, unseen: Vectors) -> Floats:
@@ -239,21 +239,23 @@ class SurrogateSampler(Proposing):
         """
         from sklearn.linear_model import RidgeCV
 
-        rows = [i for i, e in enumerate(known) if name in e.known_costs()]
-        values = np.array([known[i].known_costs()[name] for i in rows], dtype=float)
-        spent = 1 / values if name == "throughput" else values
+        every = [self.study.costs(e) for e in known]
+        rows = [i for i, costs in enumerate(every) if name in costs]
+        values = np.array([every[i][name] for i in rows], dtype=float)
+        rate = name.partition(".")[0] == "throughput"
+        spent = 1 / values if rate else values
         scale = spent.mean()
         line = RidgeCV(alphas=RIDGE).fit(seen[rows], spent / scale)
         trees = forest(TREES // 2, len(rows), self.draw_seed(), min_samples_leaf=2)
         trees.fit(seen[rows], spent / scale - line.predict(seen[rows]))
         found = line.predict(unseen) + trees.predict(unseen)
         found = scale * np.maximum(found, 0.5 * spent.min() / scale)
-        return 1 / found if name == "throughput" else found
+        return 1 / found if rate else found
 
     def keeps_limits(self, costs: Mapping[str, Floats], count: int) -> NDArray[np.bool_]:
         """Return which networks seem to keep the limits, `(count,)`."""
         kept = np.ones(count, dtype=bool)
-        for name, limit in self.study.limits.items():
+        for name, limit in self.study.bounds.items():
             bound, _, cost = name.partition("_")
             if cost in costs:
                 kept &= costs[cost] <= limit if bound == "max" else costs[cost] >= limit

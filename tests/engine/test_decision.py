@@ -8,7 +8,8 @@ import pytest
 from deploy.picking import pick, readable_rivals
 from record.files import read_study
 from record.run import RunError, open_run
-from record.study import StudyError, plain
+from record.same import plain
+from record.study import StudyError
 from results.choice import Rule
 from results.report.embedded import sliders
 from results.views import front_table

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from record.files import read_study
 from record.run import open_run
-from record.study import StudyError, plain
+from record.same import plain
+from record.study import StudyError
 from record.trial import Trial
 from results.front import front
 from search.candidate import Candidate, Job, Report
@@ -63,7 +64,7 @@ def test_kernel_sets_share_one_measurement(tiny: Path) -> None:
     engine = engine_of(tiny, "trials=12", *ALL)
     tasks = work_off(engine)
     entries = [engine.journal.trials[t.number] for t in tasks]
-    measured = [e.deploy_id for e, t in zip(entries, tasks, strict=True) if t.measure is not None]
+    measured = [e.deploy_id for e, t in zip(entries, tasks, strict=True) if t.measure]
     assert len(measured) == len(set(measured)) == len({e.deploy_id for e in entries}) < len(entries)
 
 
@@ -302,9 +303,9 @@ def test_what_is_on_the_front_when_it_ends_is_measured_again_before_it_counts(ti
     told = {t.number: t.values for t in engine.journal.optuna.get_trials()}
     for number in again:
         trial = engine.journal.trials[number]
-        assert trial.confirmed is not None
-        assert trial.confirmed.median == run.trials.loc[number, "throughput"] != trial.measured.median
-        assert told[number] == [trial.final.accuracy, trial.confirmed.median]
+        first, second = trial.measured["default"], trial.confirmed["default"]
+        assert second.median == run.trials.loc[number, "throughput"] != first.median
+        assert told[number] == [trial.final.accuracy, second.median]
     assert engine.finished
     assert work_off(engine_of(tiny, "trials=3", "measure.confirm=true", *ALL)) == []
 
@@ -385,3 +386,48 @@ def test_out_of_memory_says_what_to_do(tiny: Path, monkeypatch: pytest.MonkeyPat
     report = candidate.advance()
     assert report.out_of_memory
     assert report.failure == "out of memory on its 0.5 of a GPU: CUDA out of memory; lower training.batch"
+
+
+POINTS = "measure={seconds: 0.02, one: {batch: 1}, many: {batch: 8}, idle: {batch: 4}}"
+
+
+def test_points_that_nothing_names_are_measured_for_the_front_alone(tiny: Path) -> None:
+    named = (POINTS, "measure.confirm=true", "objectives=[accuracy,throughput.many]", "limits.max_latency.many=1000")
+    engine = engine_of(tiny, "trials=4", *named, *ALL)
+    tasks = work_off(engine)
+    run = open_run(engine.study.folder)
+    on_front = set(front(run).index)
+    assert {tuple(t.measure) for t in tasks if t.trains and t.measure} == {("one", "many")}
+    assert {tuple(t.measure) for t in tasks if not t.trains} == {("many", "idle")}
+    for trial in engine.journal.trials.values():
+        if trial.state == "complete":
+            assert {"one", "many"} <= set(trial.measured)
+            if trial.number in on_front:
+                assert "idle" in trial.measured
+                assert set(engine.journal.twice[trial.deploy_id]) == {"many"}
+    again = engine_of(tiny, "trials=4", *named, *ALL)
+    assert [t.measured for t in again.journal.trials.values()] == [t.measured for t in engine.journal.trials.values()]
+    assert work_off(again) == []
+
+
+def test_a_front_is_measured_at_other_points_though_no_speed_counts(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=3", POINTS, "objectives=[accuracy,macs]", *ALL)
+    tasks = work_off(engine)
+    assert {tuple(t.measure) for t in tasks if t.trains and t.measure} == {("one",)}
+    assert {tuple(t.measure) for t in tasks if not t.trains} == {("many", "idle")}
+    assert not any(t.confirmed for t in engine.journal.trials.values())
+
+
+def test_networks_that_are_listed_are_measured_at_every_point(ablation: Path) -> None:
+    engine = engine_of(ablation, "seeds=1", POINTS)
+    tasks = work_off(engine)
+    assert {tuple(t.measure) for t in tasks if t.trains and t.measure} == {("one", "many", "idle")}
+    assert all(set(t.measured) == {"one", "many", "idle"} for t in engine.journal.trials.values())
+
+
+def test_a_limit_of_a_point_ends_a_trial_before_it_trains(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", POINTS, "limits.max_latency.many=1e-9")
+    task = engine.next()
+    assert isinstance(task, Job)
+    assert engine.report(task.number, Candidate(task).advance()) == "stop"
+    assert "max_latency.many" in engine.journal.trials[task.number].reason

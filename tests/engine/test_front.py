@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from record.front import complete, front_of
-from record.measure import Throughput
+from record.measure import Measurement
 from record.run import open_run
 from record.trial import EpochResult, Final, State
 from results.front import front
@@ -24,8 +24,8 @@ SPEEDS = [(100.0, 300.0), (200.0, 190.0), (150.0, 80.0), (400.0, 60.0), (50.0, 5
 ACCURACIES = [60.0, 70.0, 90.0, 50.0, 40.0]
 
 
-def speed(median: float) -> Throughput:
-    return Throughput(median, 0.9 * median, 1.1 * median, 10, 8, "float32", "cpu", 1)
+def speed(median: float) -> Measurement:
+    return Measurement(median, 0.9 * median, 1.1 * median, 10, 8, "float32", "cpu", 1)
 
 
 def scripted(engine: Engine) -> list[tuple[int, bool]]:
@@ -35,9 +35,9 @@ def scripted(engine: Engine) -> list[tuple[int, bool]]:
         tasks.append((job.number, job.trains))
         first, second = SPEEDS[job.number]
         if not job.trains:
-            engine.report(job.number, Report(throughput=speed(second)))
+            engine.report(job.number, Report(measured={"default": speed(second)}))
             continue
-        engine.report(job.number, Report(throughput=speed(first)))
+        engine.report(job.number, Report(measured={"default": speed(first)}))
         for epoch in range(1, 5):
             accuracy = ACCURACIES[job.number]
             final = Final(accuracy, images=100) if epoch == 4 else None

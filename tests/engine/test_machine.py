@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from record.measure import MeasureConfig, Throughput
+from record.measure import Measurement, Point
 from record.resources import Resources
 from record.study import study_of
 from record.trial import EpochResult, Final, State
@@ -31,7 +31,7 @@ STUDY = study_of(
         "trials": TRIALS,
         "sampler": "random",
         "scheduler": {"first_rung": 1, "factor": 2},
-        "measure": MeasureConfig(batch=8),
+        "measure": {"default": Point(batch=8)},
         "resources": Resources(concurrent=2, backend="local"),
     }
 )
@@ -134,10 +134,11 @@ class Machine(RuleBasedStateMachine):
         code = crc32(trial.training_id.encode())
         if fails:
             report = Report(failure="Diverged")
-        elif job.measure is not None and (trial.measured is None or not job.trains):
+        elif job.measure and (not trial.measured or not job.trains):
             again = 0 if job.trains else crc32(b"again" + trial.deploy_id.encode()) % 50
             median = 100.0 + crc32(trial.deploy_id.encode()) % 100 - again
-            report = Report(throughput=Throughput(median, median, median, 1, 8, "float32", "cpu", 1))
+            speed = Measurement(median, median, median, 1, 8, "float32", "cpu", 1)
+            report = Report(measured=dict.fromkeys(job.measure, speed))
         else:
             done += 1
             accuracy = 10.0 + code % 50 + done

@@ -17,7 +17,7 @@ from examples.network import Patches
 from examples.objective import FileSize
 from examples.sampler import Crossover
 from examples.space import TwoParameters
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.study import Search
 from repmlp.networks import KINDS, NetworkConfig
@@ -60,7 +60,7 @@ STUDY = Search(
     space=CifarMLPSpace(channels=((4, 6, 8, 10, 12),) * 3, blocks=(1, 2), partitions=(2,), groups=(1, 2), head=16),
     data=Stripes(images=40),
     training=Recipe(epochs=1, batch=4),
-    measure=MeasureConfig(batch=8),
+    measure={"default": Point(batch=8)},
 )
 
 

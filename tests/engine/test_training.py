@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from repmlp import CifarNet, RepMLPBlock, Stage, config_to_dict, convert
 from repmlp.networks.pspnet import PSPNet
@@ -162,7 +162,7 @@ def test_a_diverging_run_is_an_error() -> None:
 
 
 def task(folder: Path, **changes: object) -> Job:
-    measure = MeasureConfig(batch=8, seconds=0.02)
+    measure = Point(batch=8, seconds=0.02)
     fields = {"number": 7, "config": config_to_dict(CONFIG), "seed": 0, "data": DATA, "recipe": RECIPE, "rungs": (1, 3)}
     fields |= {"measure": measure, "device": "cpu", "threads": 1, "folder": str(folder)}
     return Job(**{**fields, **changes})

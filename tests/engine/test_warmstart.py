@@ -78,7 +78,7 @@ def test_results_of_an_earlier_run_are_taken_over(tiny: Path) -> None:
     for training_id, entry in taken.items():
         old = known[training_id]
         assert (entry.state, entry.final, entry.curve) == (old.state, old.final, old.curve)
-        assert entry.measurement == old.measurement
+        assert entry.measurement() == old.measurement()
         assert entry.origin == f"{earlier.study.folder} trial {old.number}"
         weights = [
             r / "weights" / f"{e.number}.safetensors"

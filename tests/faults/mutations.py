@@ -32,7 +32,7 @@ import typer
 import yaml
 
 import run_search
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.study import Comparison, Search
@@ -176,7 +176,7 @@ KNOWN = [
     *Search.model_fields,
     *Comparison.model_fields,
     *(f"training.{key}" for key in Recipe.model_fields),
-    *(f"measure.{key}" for key in MeasureConfig.model_fields),
+    *(f"measure.{key}" for key in Point.model_fields),
     *(f"resources.{key}" for key in Resources.model_fields),
     *(f"data.{key}" for name in data_sets.names() for key in data_sets.named(name).model_fields if key != "download"),
     *(f"space.{key}" for kind in SPACES.values() for key in kind.__dataclass_fields__ if key != "name"),

@@ -101,7 +101,7 @@ def test_a_group_of_workers_trains_a_trial(make: Make) -> None:
     backends.run(engine)
     (entry,) = engine.journal.trials.values()
     assert (entry.state, entry.reason) == ("complete", "")
-    assert entry.measured is not None
+    assert entry.measured
     assert [r.epoch for r in entry.curve] == [1, 2, 3, 4]
 
 

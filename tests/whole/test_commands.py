@@ -129,7 +129,7 @@ def test_analyze_names_what_is_wrong(arguments: list[str], message: str) -> None
 def test_one_candidate_needs_neither_ray_nor_optuna() -> None:
     code = (
         "import sys; sys.modules['ray'] = sys.modules['optuna'] = None; "
-        "import search.candidate, search.measuring.costs, search.measuring.throughput; from repmlp import build"
+        "import search.candidate, search.measuring.costs, search.measuring.points; from repmlp import build"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ})
     assert done.returncode == 0, done.stderr

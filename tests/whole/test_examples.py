@@ -16,7 +16,8 @@ from rich.console import Console
 from deploy.picking import readable_rivals
 from record.files import checked, read_study
 from record.run import Run, open_run
-from record.study import Search, StudyError, changes_nothing, plain, study_of
+from record.same import changes_nothing, plain
+from record.study import Search, StudyError, study_of
 from results.ablation import ablation_table, readable_table
 from results.views import front_table
 from search import run, sample
@@ -102,7 +103,7 @@ def test_a_quantity_of_ones_own_is_a_column_a_cost_a_limit_and_a_reference(runs:
     assert found.objectives == ["accuracy", "bytes"]
     assert found.maximise == [True, False]
     assert found.trials["bytes"].notna().all()
-    costs = found.entries[0].known_costs()
+    costs = found.study.costs(found.entries[0])
     assert costs["bytes"] == found.trials["bytes"].iloc[0] > 4 * costs["params"]
     assert found.reference == {"accuracy": 10.0, "bytes": 100_000}
     assert set(found.front().columns) >= {"accuracy", "bytes"}

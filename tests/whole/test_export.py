@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 import repmlp
 from deploy import trained
 from deploy.exporting import MismatchError, any_batch, proved, whole_folder, written
-from deploy.formats import FormatError, chosen
 from deploy.verify import Agreement, first_off, verify
 from record.run import RunError, open_run
 from record.study import Study
@@ -30,6 +29,7 @@ from repmlp.networks.mixer import MixerNet
 from repmlp.networks.pspnet import pspnet
 from repmlp.networks.resnet import ResNet, resnet
 from search.data import load
+from search.formats import FormatError, chosen
 from search.training.tasks import Classification
 from tests.blocks import lived_in
 from tests.conftest import ROOT

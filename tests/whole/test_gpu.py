@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from record.measure import MeasureConfig
+from record.measure import Point
 from record.recipe import Recipe
 from record.resources import Resources
 from record.study import Search
@@ -19,8 +19,8 @@ from search.data import Mnist5k
 from search.engine import Engine
 from search.journal import Journal
 from search.measuring.locks import DeviceLock
+from search.measuring.points import measure
 from search.measuring.switches import switches
-from search.measuring.throughput import measure
 from search.networks import SpaceNetworks
 from search.training.precision import native
 from search.training.trainer import Trainer
@@ -92,7 +92,7 @@ def test_a_candidate_is_measured_trained_converted_and_kept(tmp_path: Path, chan
 
 
 def test_replays_are_at_least_as_fast_as_launches() -> None:
-    conditions = MeasureConfig(batch=128, seconds=0.2)
+    conditions = Point(batch=128, seconds=0.2)
     model = build(WIDE, deploy=True)
     graph = measure(model, (1, 16, 16), conditions, "cuda")
     launched = measure(model, (1, 16, 16), conditions.model_copy(update={"graph": False}), "cuda")
@@ -102,7 +102,7 @@ def test_replays_are_at_least_as_fast_as_launches() -> None:
 
 @pytest.mark.parametrize("tf32", [False, True])
 def test_tf32_is_what_the_study_says_whatever_was_set_before(tf32: bool) -> None:
-    conditions = MeasureConfig(batch=8, seconds=0.05, tf32=tf32)
+    conditions = Point(batch=8, seconds=0.05, tf32=tf32)
     with switches(tf32=not tf32):
         assert measure(build(WIDE, deploy=True), (1, 16, 16), conditions, "cuda").tf32 == tf32
         assert torch.backends.cudnn.allow_tf32 == (not tf32)
@@ -155,7 +155,7 @@ def test_two_trials_share_a_gpu_without_ray(tmp_path: Path) -> None:
         training=Recipe(epochs=2, batch=25),
         trials=4,
         sampler="random",
-        measure=MeasureConfig(batch=8, seconds=0.05),
+        measure={"default": Point(batch=8, seconds=0.05)},
         resources=Resources(gpus=0.5, concurrent=2, backend="local"),
         runs=str(tmp_path),
     )
@@ -166,4 +166,4 @@ def test_two_trials_share_a_gpu_without_ray(tmp_path: Path) -> None:
     assert engine.places == 2
     done = [e for e in engine.journal.trials.values() if e.state == "complete"]
     assert done
-    assert all(e.measured.device == torch.cuda.get_device_name() for e in done if e.measured)
+    assert all(m.device == torch.cuda.get_device_name() for e in done for m in e.measured.values())

@@ -73,7 +73,6 @@ def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path, cluster:
     raytune.run(engine)
     (entry,) = engine.journal.trials.values()
     assert (entry.state, entry.reason) == ("complete", "")
-    assert entry.measured is not None
-    assert entry.measured.relative is not None
-    assert entry.confirmed is not None
+    assert entry.measured["default"].relative is not None
+    assert entry.confirmed
     assert engine.finished

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from record.files import checked
-from record.measure import Throughput
+from record.measure import Measurement
 from record.quantities import QUANTITIES, excess, limits
 from record.run import trials_in
+from record.same import changes_nothing, differences, measures_alike, plain, trains_alike
 from record.stored import FORMAT, study_values
-from record.study import Comparison, Search, changes_nothing, differences, measures_alike, plain, study_of, trains_alike
-from record.trial import FOLLOWING, OBJECTS, PLAIN, EpochResult, Final, State, Trial, restored, stored
+from record.study import Comparison, Search, study_of
+from record.trial import FOLLOWING, MEASUREMENTS, PLAIN, EpochResult, Final, State, Trial, restored, stored
 
 numbers = st.floats(0.1, 1e6)
 speeds = st.builds(
-    Throughput,
+    Measurement,
     median=numbers,
     p10=numbers,
     p90=numbers,
@@ -32,8 +33,11 @@ speeds = st.builds(
     threads=st.just(1),
     host_bound=st.none() | st.booleans(),
     relative=st.none() | numbers,
+    latency_p50=st.none() | numbers,
+    others=st.dictionaries(st.sampled_from(["size", "energy", "energy_low"]), numbers),
     clocks=st.dictionaries(st.sampled_from(["sm_mhz", "throttle"]), st.integers(0, 2000)),
 )
+at_points = st.dictionaries(st.sampled_from(["default", "served", "bulk"]), speeds, max_size=3)
 finals = st.builds(
     Final,
     accuracy=st.floats(0, 100),
@@ -62,8 +66,8 @@ def trials(draw: st.DrawFn) -> Trial:
         retried=draw(st.booleans()),
         note=draw(st.text(max_size=20)),
         origin=draw(st.text(max_size=20)),
-        measured=draw(st.none() | speeds),
-        confirmed=draw(st.none() | speeds),
+        measured=draw(at_points),
+        confirmed=draw(at_points),
         curve=[EpochResult(e, draw(numbers), draw(numbers), draw(numbers)) for e in range(1, epochs + 1)],
         final=draw(st.none() | finals),
     )
@@ -71,8 +75,8 @@ def trials(draw: st.DrawFn) -> Trial:
 
 def attributes_of(trial: Trial) -> dict[str, Any]:
     """Everything of a trial in storage, an epoch at a time as the journal writes it."""
-    names = [*PLAIN, "state", *(name for name in OBJECTS if getattr(trial, name) is not None)]
-    found = stored(trial, names)
+    measured = [f"{name}.{point}" for name in MEASUREMENTS for point in getattr(trial, name)]
+    found = stored(trial, [*PLAIN, "state", *measured, *(["final"] if trial.final else [])])
     for length in range(1, len(trial.curve) + 1):
         found |= stored(replace(trial, curve=trial.curve[:length]), ["curve"])
     return found
@@ -125,22 +129,29 @@ def test_nothing_follows_the_end_of_a_trial_and_everything_else_can_end() -> Non
 
 
 def test_every_quantity_has_a_limit_and_a_place_in_a_trial() -> None:
-    speed = Throughput(100.0, 90.0, 110.0, 10, 4, "float32", "cpu", 1, relative=0.5)
+    speed = Measurement(100.0, 90.0, 110.0, 10, 4, "float32", "cpu", 1, relative=0.5, others={"size": 5e6})
     final = Final(80.0)
-    trial = Trial(0, costs={"params": 7, "macs": 9}, measured=speed, curve=[EpochResult(1, 1, 1, 3.0)], final=final)
+    curve = [EpochResult(1, 1, 1, 3.0)]
+    trial = Trial(0, costs={"params": 7, "macs": 9}, measured={"default": speed}, curve=curve, final=final)
     assert {name: q.value(trial) for name, q in QUANTITIES.items()} == {
         "accuracy": 80.0,
         "throughput": 100.0,
         "latency": 40.0,
+        "latency_p99": None,
         "relative": 0.5,
+        "peak_memory": None,
+        "size": 5e6,
+        "energy": None,
         "macs": 9,
         "params": 7,
         "seconds": 3.0,
     }
-    assert set(limits()) == {"min_accuracy", "min_throughput", "max_latency", "max_macs", "max_params"}
+    least = {"latency", "latency_p99", "peak_memory", "size", "energy", "macs", "params"}
+    assert set(limits()) == {"min_accuracy", "min_throughput", *(f"max_{name}" for name in least)}
     assert {q.value(Trial(0)) for q in QUANTITIES.values() if q.name != "seconds"} == {None}
-    assert trial.known_costs() == {"params": 7, "macs": 9, "throughput": 100.0, "latency": 40.0}
-    assert excess(trial.known_costs(), {"max_params": 14, "min_throughput": 200}) == {
+    study = made(objectives=["accuracy", "throughput"], limits={"max_latency": 50})
+    assert study.costs(trial) == {"params": 7, "macs": 9, "throughput": 100.0, "latency": 40.0}
+    assert excess(study.costs(trial), {"max_params": 14, "min_throughput": 200}) == {
         "max_params": -0.5,
         "min_throughput": 0.5,
     }
@@ -148,14 +159,14 @@ def test_every_quantity_has_a_limit_and_a_place_in_a_trial() -> None:
 
 def test_a_second_measurement_of_an_older_run_counts_for_all_with_the_same_converted_form() -> None:
     study = optuna.create_study(directions=["maximize"] * 2)
-    first = Throughput(100.0, 90.0, 110.0, 10, 4, "float32", "cpu", 1)
+    first = Measurement(100.0, 90.0, 110.0, 10, 4, "float32", "cpu", 1)
     for number in range(2):
-        trial = Trial(number, config={"kind": "x"}, deploy_id="d", measured=first, final=Final(50.0))
+        trial = Trial(number, config={"kind": "x"}, deploy_id="d", measured={"default": first}, final=Final(50.0))
         study.add_trial(create_trial(values=[50.0, 1.0], user_attrs=attributes_of(trial)))
     study.set_user_attr("confirmed 1", asdict(replace(first, median=120.0)))
     found = trials_in(study, Search(name="s"))
-    assert [t.measurement.median for t in found] == [120.0, 120.0]
-    assert [t.measured.median for t in found] == [100.0, 100.0]
+    assert [t.measurement().median for t in found] == [120.0, 120.0]
+    assert [t.measured["default"].median for t in found] == [100.0, 100.0]
 
 
 GPU = {"resources": {"gpus": 1}}

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from record.files import checked
+from record.same import what_data
 from record.stored import upgraded_data
-from record.study import StudyError, study_of, what_data
+from record.study import StudyError, study_of
 from search.data import DataConfig, Mnist5k, load, named, names
 from tests.conftest import ROOT
 from tests.sets import DATA_SETS, write_cityscapes, write_classes, write_faces, write_fashion, write_segments

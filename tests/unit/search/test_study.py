@@ -34,7 +34,10 @@ def test_overrides_go_into_the_study(tiny: Path) -> None:
         ("trials=many", "trials='many'"),
         ("trials=0", "greater than or equal to 1"),
         ("training.learning_rate=-1", "training.learning_rate=-1"),
-        ("objectives=[accuracy]", "at least one of throughput, latency, macs, params"),
+        (
+            "objectives=[accuracy]",
+            "at least one of throughput, latency, latency_p99, peak_memory, size, energy, macs, params",
+        ),
         ("objectives=[accuracy, speed]", "'speed'"),
         ("sampler=cmaes", "must be one of surrogate, local, random, tpe, nsga2, gp"),
         ("space.kernels=[[2]]", "space: kernel=2 must be odd"),

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import run_search
 from record.files import read_study
-from record.study import StudyError, plain
+from record.same import plain
+from record.study import StudyError
 from repmlp import build, config_from_dict, config_to_dict
 from repmlp.networks import NetworkConfig, training_id
 from repmlp.networks.mixer import MIXERS

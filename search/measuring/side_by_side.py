@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from search.measuring.locks import DeviceLock
+from search.measuring.runtimes import Runner
 from search.measuring.switches import switches
-from search.measuring.throughput import timer
 
 ROUNDS = 10
 
@@ -26,15 +26,15 @@ def side_by_side(
         seconds: for each network.
         threads: CPU threads of torch; other runtimes keep their own.
     """
-    timers = {name: timer(partial(run, images), "cpu") for name, run in networks.items()}
+    runners = {name: Runner(partial(run, images)) for name, run in networks.items()}
     with torch.inference_mode(), switches(tf32=False, threads=threads), DeviceLock("cpu").alone():
-        for each in timers.values():
-            each.timeit(2)
-        calls = {name: max(1, int(seconds / ROUNDS / (each.timeit(2) / 2))) for name, each in timers.items()}
+        for each in runners.values():
+            each.singly(2)
+        calls = {name: max(1, int(2 * seconds / ROUNDS / sum(each.singly(2)))) for name, each in runners.items()}
         times: dict[str, list[float]] = {name: [] for name in networks}
         for _ in range(ROUNDS):
-            for name, each in timers.items():
-                times[name].append(each.timeit(calls[name]) / calls[name])
+            for name, each in runners.items():
+                times[name] += each.turn(calls[name]).blocks
     found = {}
     for name, of_network in times.items():
         p10, median, p90 = np.percentile(len(images) / np.array(of_network), [10, 50, 90])

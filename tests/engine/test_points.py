@@ -5,10 +5,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from record.measure import MeasureConfig, Throughput
+from record.measure import Measurement, Point
 from repmlp import RepMLP, build, config_from_dict
+from search.measuring.points import measure
+from search.measuring.runtimes import MeasureError
 from search.measuring.switches import switches
-from search.measuring.throughput import MeasureError, measure
 from search.networks import SpaceNetworks
 from search.training.trainer import Trainer
 from spaces.ablations import AblationSpace
@@ -17,7 +18,7 @@ from spaces.fixed import FixedSpace
 from spaces.resnet import ResNet50Space
 from tests.engine.test_training import CONFIG, DATA, RECIPE
 
-SHORT = MeasureConfig(batch=10, seconds=0.05)
+SHORT = Point(batch=10, seconds=0.05)
 
 
 class Sleeps(torch.nn.Module):
@@ -38,7 +39,7 @@ def test_throughput_counts_images_per_second() -> None:
     assert 500 < found.median <= 2000
     assert found.samples >= 10
     assert found.relative is None
-    assert found.latency == pytest.approx(10_000 / found.median)
+    assert found.latency == pytest.approx(10_000 / found.median, rel=0.3)
 
 
 def test_a_network_is_measured_in_turn_with_its_reference() -> None:
@@ -176,11 +177,11 @@ class Scale(torch.nn.Module):
 
 @pytest.mark.parametrize("count", [3, pytest.param(14, marks=pytest.mark.slow)])
 def test_every_network_of_a_process_that_is_measured_compiled_is_compiled(count: int) -> None:
-    conditions = SHORT.model_copy(update={"compiled": True})
+    conditions = SHORT.model_copy(update={"runtime": "torch-compiled"})
     with torch._dynamo.config.patch(recompile_limit=2 if count < 8 else 8):
         for width in range(1, count + 1):
             before = compiled_frames()
-            assert measure(Scale(width), (1, 4, 4), conditions, "cpu").compiled
+            assert measure(Scale(width), (1, 4, 4), conditions, "cpu").runtime == "torch-compiled"
             assert compiled_frames() == before + 1
 
 
@@ -190,18 +191,18 @@ def test_a_network_that_is_not_compiled_whole_is_not_measured() -> None:
             torch._dynamo.graph_break()
             return x + 1
 
-    with pytest.raises(MeasureError, match=r"measure\.compiled=true: torch\.compile fails"):
-        measure(Breaks(), (1, 4, 4), SHORT.model_copy(update={"compiled": True}), "cpu")
+    with pytest.raises(MeasureError, match=r"runtime=torch-compiled: torch\.compile fails"):
+        measure(Breaks(), (1, 4, 4), SHORT.model_copy(update={"runtime": "torch-compiled"}), "cpu")
     with (
         torch._dynamo.config.patch(disable=True),
-        pytest.raises(MeasureError, match=r"measure\.compiled=true: torch\.compile"),
+        pytest.raises(MeasureError, match=r"runtime=torch-compiled: torch\.compile"),
     ):
-        measure(Scale(1), (1, 4, 4), SHORT.model_copy(update={"compiled": True}), "cpu")
+        measure(Scale(1), (1, 4, 4), SHORT.model_copy(update={"runtime": "torch-compiled"}), "cpu")
 
 
 def test_a_record_without_newer_fields_is_read() -> None:
     old = {"median": 100.0, "p10": 95.0, "p90": 110.0, "samples": 10, "batch": 8, "dtype": "float32", "device": "cpu"}
-    read = Throughput(**old, threads=1)
+    read = Measurement(**old, threads=1)
     assert read.steady
     assert read.spread == pytest.approx(0.15)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import FileFormat, FormatError
-from deploy.formats.pt2 import exported
-from deploy.verify import Network
+from search.formats import FileFormat, FormatError, Network
+from search.formats.pt2 import exported
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no CUDA is no news here
 

@@ -1,10 +1,15 @@
 """Files that a converted network is exported to: a module a format, found by name; each has a runtime of its own.
 
-The format `onnx` is the class in `deploy/formats/onnx.py` whose `name` that is. A format of one's own is
+The format `onnx` is the class in `search/formats/onnx.py` whose `name` that is. A format of one's own is
 `my_package.module:Name`, a class derived from `FileFormat`.
 """
 
-from collections.abc import Sequence
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +18,8 @@ from record.plugins import in_package, located, names_in
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from deploy.verify import Network
+Network = Callable[["Tensor"], "Tensor"]
+"""From images `(N, C, H, W)` to outputs."""
 
 
 class FormatError(ValueError):
@@ -32,11 +38,17 @@ class FileFormat:
     """Largest difference of outputs, relative to the largest output."""
     title: ClassVar[str]
     """What its users need, as a heading."""
+    calibrates: ClassVar[bool] = False
+    """Whether the example that it is written with should be many images, on which it is calibrated."""
     loading: ClassVar[str]
     """Python that loads it from FOLDER and runs it, with zeros of `{shape}`, as a template of `str.format`."""
 
     def write(self, model: "nn.Module", example: "Tensor", path: Path) -> None:
-        """Write a converted network, given an input of two images; FormatError says why it cannot be written here."""
+        """Write a converted network, given an input of two images or more.
+
+        Raises:
+            FormatError: saying why it cannot be written here.
+        """
 
     def open(self, path: Path, threads: int) -> "Network":
         """Return the file's network in its runtime on the CPU, with so many threads."""
@@ -59,3 +71,16 @@ def chosen(given: Sequence[str]) -> dict[str, FileFormat]:
     except ValueError as error:
         raise FormatError(f"{','.join(given)} is not a list such as safetensors,onnx,pt2: {error}.") from None
     return {kind.name: kind() for kind in kinds}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep exporters from printing their progress and warnings of their own code."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

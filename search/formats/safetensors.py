@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from deploy.formats import FileFormat
-from deploy.verify import Network
 from repmlp.saved import WEIGHTS, load
 from search.candidate import TOLERANCE
+from search.formats import FileFormat, Network
 
 
 class Safetensors(FileFormat):

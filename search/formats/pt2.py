@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import FileFormat
-from deploy.verify import Network
+from search.formats import FileFormat, Network
 
 
 class Pt2(FileFormat):

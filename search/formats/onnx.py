@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from deploy.formats import FileFormat, FormatError
-from deploy.verify import Network
+from search.formats import FileFormat, FormatError, Network
 
 
 class Onnx(FileFormat):
