@@ -26,6 +26,7 @@ from search.environment import processor
 from search.formats import FileFormat, FormatError, Network, chosen, names, quiet
 from search.measuring.costs import input_shape
 from search.measuring.side_by_side import side_by_side
+from search.training.int8 import calibration
 from search.training.tasks import Meter
 from search.training.trainer import make_task
 
@@ -88,7 +89,8 @@ def export(
 
     with whole_folder(Path(folder), kinds) as part:
         say(f"Writing {', '.join(kinds)}")
-        files = written(part, kinds, config, converted, images[:2], about, threads)
+        trained_on = calibration(source) if any(kind.calibrates for kind in kinds.values()) else images
+        files = written(part, kinds, config, converted, (images[:2], trained_on), about, threads)
         any_batch(kinds, files, converted, images[:3])
         classes = study.data.task != "recognition"
         found = proved(kinds, trained, converted, files, source.held_out, task.meter, classes, advance)
@@ -145,19 +147,20 @@ def written(
     formats: Formats,
     config: NetworkConfig,
     converted: nn.Module,
-    example: Tensor,
+    examples: tuple[Tensor, Tensor],
     preprocessing: Mapping[str, Any],
     threads: int,
 ) -> dict[str, Network]:
     """Write the files of a converted network into a folder, and return each as its runtime runs it.
 
-    `example` is an input of at least two images; for `preprocessing` see `repmlp.saved.save`.
+    `examples` are two images, and training images for the formats that calibrate; for `preprocessing` see
+    `repmlp.saved.save`.
     """
     save(folder, config, converted, preprocessing)
     networks = {}
     for name, kind in formats.items():
         with quiet():
-            kind.write(converted, example, folder / kind.file)
+            kind.write(converted, examples[kind.calibrates], folder / kind.file)
             networks[name] = kind.open(folder / kind.file, threads)
     return networks
 

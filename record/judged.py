@@ -18,6 +18,7 @@ class Judged:
         objectives: tuple[str | type[Quantity], ...]
         limits: dict[str, float]
         measure: dict[str, Point]
+        also: tuple[str, ...]
         resources: Resources
 
         @property
@@ -29,6 +30,8 @@ class Judged:
             names = [q.name for q in self.quantities]
         except ValueError as error:
             raise ValueError(f"objectives: {error}") from None
+        if all(q.when == "trained" for q in self.quantities):
+            raise ValueError(f"objectives: {' and '.join(names)} are known at the end alone; name a cost too")
         if len(set(names)) < len(names):
             raise ValueError(f"objectives: {' and '.join(map(str, self.objectives))} name one quantity twice")
         known = {key: q for key, q in limits(self.known).items() if q.when != "trained"}
@@ -41,6 +44,10 @@ class Judged:
                     f"the objective {q.name} needs limits.{q.limit}, from which the hypervolume is counted, in "
                     f"{'' if q.divisor == 1 else f'{q.divisor:g} '}{q.unit}; or use another objective"
                 )
+        ends = [q.name for q in QUANTITIES.values() if q.when == "trained" and q.by]
+        for also in self.also:
+            if also not in ends:
+                raise ValueError(f"also={also} is not there; there is {', '.join(ends)}")
         for name, point in self.measure.items():
             if point.device == "cuda" and self.resources.device == "cpu":
                 raise ValueError(f"measure.{name}.device=cuda needs a GPU a trial, such as resources.gpus=1")
@@ -95,6 +102,16 @@ class Judged:
         """Return the kinds of quantities that count at a point."""
         return [q.kind for q in self.counting if q.when == "measured" and q.point == point]
 
+    @property
+    def asked_at_the_end(self) -> tuple[str, ...]:
+        """Names of what is to be found out of each trained network beside its accuracy."""
+        return tuple(dict.fromkeys((*(q.name for q in self.quantities if q.when == "trained" and q.by), *self.also)))
+
+    @cached_property
+    def early(self) -> tuple[Quantity, ...]:
+        """The objectives that are known, or can be told, before a training ends: accuracy and costs."""
+        return tuple(q for q in self.quantities if q.when != "trained" or q.name == "accuracy")
+
     @cached_property
     def needed(self) -> dict[str, Point]:
         """Points at which every trial is measured, before it trains."""
@@ -126,7 +143,7 @@ class Judged:
             q
             for q in self.known
             if (q.kind not in usual or (q.point != self.first and q.when == "measured"))
-            and (q.name in counting or (q.kind, q.point) in also)
+            and (q.name in counting or (q.kind, q.point) in also or q.name in self.also)
         ]
 
     @property

@@ -39,10 +39,11 @@ class Quantity:
     """Of the value, for the unit."""
     source: str = ""
     """Attribute of a trial, or of a measurement, with dots; empty for an entry of the trial's `costs`, or of the
-    measurement's `others`."""
+    `others` of its measurement or its end."""
     by: str = ""
-    """What measures it where it is asked for, as `module:function`, see `search.measuring.asked`; empty for what every
-    measurement gives."""
+    """What finds it out where it is asked for, as `module:function`; empty for what every trial or measurement gives.
+    It takes a `search.measuring.runtimes.Subject`, or at the end of a training the trainer and the converted network.
+    """
     point: str = DEFAULT
     """Of what is measured: where."""
 
@@ -56,11 +57,11 @@ class Quantity:
 
     def value(self, trial: Any) -> float | None:
         """Return what a `record.trial.Trial` has, or None."""
-        subject = trial.measurement(self.point) if self.when == "measured" else trial
+        subject = trial.measurement(self.point) if self.when == "measured" else trial.final if self.by else trial
         if subject is None:
             return None
         if not self.source:
-            return (subject.others if self.when == "measured" else subject.costs).get(self.kind)
+            return (subject.costs if self.when == "counted" else subject.others).get(self.kind)
         try:
             return self.getter(subject)
         except AttributeError:  # something on the way is None
@@ -97,6 +98,15 @@ QUANTITIES: dict[str, Quantity] = {
     for q in (
         Quantity(
             "accuracy", "accuracy", "%", "maximize", "trained", "Percent, on the validation images.", source="accuracy"
+        ),
+        Quantity(
+            "accuracy_int8",
+            "int8 accuracy",
+            "%",
+            "maximize",
+            "trained",
+            "Percent, on the validation images, once quantized to 8 bits and run by onnxruntime.",
+            by="search.training.int8:accuracy_int8",
         ),
         Quantity(
             "throughput",

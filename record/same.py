@@ -48,8 +48,9 @@ def changes_nothing(old: Study, new: Study) -> bool:
 
 
 def trains_alike(one: Study, other: Study) -> bool:
-    """Whether a network trained in one study has the result that it would have in the other."""
-    return one.training == other.training and what_data(one) == what_data(other)
+    """Whether a network trained in the one study has all results that it would have in the other."""
+    asked = set(other.asked_at_the_end) <= set(one.asked_at_the_end)
+    return asked and one.training == other.training and what_data(one) == what_data(other)
 
 
 def measures_alike(one: Study, other: Study) -> bool:

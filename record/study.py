@@ -38,9 +38,9 @@ class Study(Judged, BaseModel):
     training: Recipe = Recipe()
     seed: int = Field(default=0, ge=0, lt=1 << 31)
     objectives: tuple[str | type[Quantity], ...] = ("accuracy", "throughput")
-    """accuracy, and one or more of throughput, latency, latency_p99, peak_memory, size, energy, macs, params, or your
-    own quantity: its class, which is kept as `my_package.module:Name`. What is measured may name its point, as
-    throughput.bulk; without one the first point of `measure` is meant."""
+    """accuracy, and one or more of throughput, latency, latency_p99, peak_memory, size, energy, macs, params,
+    accuracy_int8, or your own quantity: its class, which is kept as `my_package.module:Name`. What is measured may name
+    its point, as throughput.bulk; without one the first point of `measure` is meant."""
     limits: dict[str, Annotated[float, Field(gt=0)]] = {}
     """What a candidate may cost; one over a limit is not trained. max_params, max_macs, max_latency (ms that the
     converted network takes for a batch) and so on, min_throughput (images/s), and max_ or min_ with the name of your
@@ -49,6 +49,9 @@ class Study(Judged, BaseModel):
     """Under which conditions the speed is measured: the keys of one point, such as {batch: 128}, or several points by
     name, such as {served: {batch: 1, runtime: onnx}, bulk: {batch: 128}}, beside keys that they share. Points that no
     objective or limit names are measured for the front alone; but for the first, and all where networks are listed."""
+    also: tuple[str, ...] = ()
+    """What else to find out of each trained network though no objective names it: accuracy_int8, its accuracy once it
+    is quantized to 8 bits."""
     resources: Resources = Resources()
     storage: str | None = None
     """Optuna storage URL, such as sqlite:///study.db; None keeps a journal in the run folder."""

@@ -79,6 +79,8 @@ class Final:
     test: dict[str, float] | None = None
     """Scores of the converted network on the test images, percent; None if they were left alone."""
     test_images: int | None = None
+    others: dict[str, float] = field(default_factory=dict)
+    """What else was found out, by name of the quantity."""
 
 
 @dataclass

@@ -16,6 +16,8 @@ from safetensors.torch import save
 
 from record.folders import UnreachableError, folder_at, reaching, whole
 from record.measure import Measurement, Point
+from record.plugins import called
+from record.quantities import QUANTITIES
 from record.recipe import Recipe
 from record.trial import EpochResult, Final
 from repmlp import config_from_dict, convert
@@ -73,6 +75,8 @@ class Job:
     """The network beside which this one is measured, as plain values."""
     trains: bool = True
     """False if only the measurements are wanted."""
+    asked: tuple[str, ...] = ()
+    """What else is to be found out in the end, by name of the quantity."""
     tests: bool = False
     """Whether the converted network is scored on the test images in the end."""
 
@@ -238,7 +242,8 @@ class Candidate:
             )
         scores = meter.compute()
         accuracy = scores.pop("accuracy")
-        final = Final(accuracy, conversion_error=error, details=scores, images=meter.judged())
+        others = {kind: called(QUANTITIES[kind].by, trainer, converted) for kind in self.job.asked}
+        final = Final(accuracy, conversion_error=error, details=scores, images=meter.judged(), others=others)
         if not self.job.tests:
             return final
         tested = trainer.judge(converted, trainer.data.test())

@@ -74,7 +74,7 @@ def reference_point(study: Study, image: Image) -> dict[str, float]:
         StudyError: if no listed network, or none of `DRAWS` drawn at random, keeps the limits on params and macs.
     """
     drawn = counted(study, image)
-    point = {"accuracy": 100 / image[2]}
+    point = dict.fromkeys(("accuracy", "accuracy_int8"), 100 / image[2])
     for q in study.quantities:
         known = [costs[q.name] for costs in drawn if q.name in costs]
         worst = (min if q.maximised else max)(known, default=0.0)

@@ -209,10 +209,9 @@ class Engine:
     def start(self, trial: Trial) -> Job:
         """Hand a trial out."""
         self.running.add(trial.number)
-        again = trial.state is State.confirming
-        needed = {n: p for n, p in self.study.needed.items() if trial.measurement(n) is None}
+        study, again = self.study, trial.state is State.confirming
+        needed = {n: p for n, p in study.needed.items() if trial.measurement(n) is None}
         self.watch(trial)
-        study = self.study
         return Job(
             number=trial.number,
             config=trial.config,
@@ -230,6 +229,7 @@ class Engine:
             trained=len(trial.curve),
             reference=self.baseline,
             trains=not again,
+            asked=study.asked_at_the_end,
             tests=isinstance(study, Comparison) and study.test,
         )
 

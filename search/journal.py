@@ -281,6 +281,12 @@ class Journal:
         del self.live[trial.number]  # nothing that has ended changes
 
     def values(self, trial: Trial, accuracy: float) -> list[float]:
-        """Return the objectives in the study's order, with the given accuracy."""
-        known = {**self.study.costs(trial), "accuracy": accuracy}
+        """Return the objectives of a trained network in the study's order, with the given accuracy."""
+        others = trial.final.others if trial.final else {}
+        known = {**self.study.costs(trial), **others, "accuracy": accuracy}
         return [known[q.name] for q in self.study.quantities]
+
+    def early(self, trial: Trial, accuracy: float) -> list[float]:
+        """Return the objectives that are known before a training ends, with the accuracy of a rung."""
+        known = {**self.study.costs(trial), "accuracy": accuracy}
+        return [known[q.name] for q in self.study.early]

@@ -34,6 +34,7 @@ def quantize(exact: Path, path: Path, images: Tensor) -> None:
     Raises:
         FormatError: if it cannot be quantized.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -47,11 +48,13 @@ def quantize(exact: Path, path: Path, images: Tensor) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {"images": batch.numpy()}
 
+    ready = exact.with_name("ready.onnx")
     try:
-        ready = exact.with_name("ready.onnx")
         quant_pre_process(str(exact), str(ready))
+        model = onnx.load(ready)
+        part_groups(model.graph)
         quantize_static(
-            str(ready),
+            model,
             str(path),
             Images(),
             quant_format=QuantFormat.QDQ,
@@ -61,3 +64,31 @@ def quantize(exact: Path, path: Path, images: Tensor) -> None:
         )
     except (RuntimeError, ValueError, NotImplementedError) as error:
         raise FormatError(f"onnx-int8: {' '.join(str(error).split())}") from None
+
+
+def part_groups(graph: Any) -> None:
+    """Make each product by a constant of `(g, K, N)`, a grouped FC3, one by `(K, N)` for each group.
+
+    Only these have 8-bit kernels in onnxruntime; batched ones are computed in float32 from 8-bit weights.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[Any] = []
+    used: set[str] = set()
+    for node in graph.node:
+        weights = constants.get(node.input[1]) if node.op_type == "MatMul" else None
+        if weights is None or len(weights.dims) != 3:
+            nodes.append(node)
+            continue
+        groups, name, used = weights.dims[0], node.output[0], used | {weights.name}
+        parts, products = ([f"{name}_{what}{group}" for group in range(groups)] for what in ("in", "out"))
+        nodes.append(helper.make_node("Split", [node.input[0]], parts, axis=0, num_outputs=groups))
+        for group, matrix in enumerate(numpy_helper.to_array(weights)):
+            graph.initializer.append(numpy_helper.from_array(matrix.copy(), f"{name}_weight{group}"))
+            nodes.append(helper.make_node("MatMul", [parts[group], f"{name}_weight{group}"], [products[group]]))
+        nodes.append(helper.make_node("Concat", products, [name], axis=0))
+    kept = [tensor for tensor in graph.initializer if tensor.name not in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)

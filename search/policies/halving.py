@@ -66,7 +66,7 @@ class HalvingPolicy(Policy):
     def __init__(self, journal: Journal, factor: int) -> None:
         super().__init__(journal)
         self.factor, self.rungs = factor, self.study.rungs
-        self.there = {epoch: Reached(len(self.study.objectives)) for epoch in self.rungs}
+        self.there = {epoch: Reached(len(self.study.early)) for epoch in self.rungs}
         """For each rung, the trials that reached it."""
         self.ranked: dict[int, Rung] = {}
         """The same as it is compared, until another trial gets there."""
@@ -76,8 +76,8 @@ class HalvingPolicy(Policy):
     def reached(self, trial: Trial, epoch: int) -> None:
         """Compare a trial with the others that reached the rung at `epoch`."""
         over = excess(self.study.costs(trial), self.study.bounds)
-        values = zip(self.journal.values(trial, trial.curve[epoch - 1].accuracy), self.study.maximised, strict=True)
-        losses = [-value if more else value for value, more in values]
+        values = zip(self.journal.early(trial, trial.curve[epoch - 1].accuracy), self.study.early, strict=True)
+        losses = [-value if q.maximised else value for value, q in values]
         self.there[epoch].add(trial.number, losses, sum(max(0.0, e) for e in over.values()))
         self.ranked.pop(epoch, None)
 

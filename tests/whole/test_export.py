@@ -285,7 +285,7 @@ def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: 
     converted = convert(trained_net(config))
     images = torch.randn(5, *shape)
     formats = chosen(["onnx", "pt2"])
-    files = written(tmp_path, formats, config.canonical(), converted, images[:2], ABOUT, 1)
+    files = written(tmp_path, formats, config.canonical(), converted, (images[:2], images), ABOUT, 1)
     any_batch(formats, files, converted, images)
 
 
