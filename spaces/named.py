@@ -8,9 +8,15 @@ from repmlp.config import Size
 from repmlp.networks import NetworkConfig
 from repmlp.networks.pspnet import pspnet
 from repmlp.networks.resnet import face_resnet, resnet
+from repmlp.networks.timm_net import TimmNet
 from repmlp.paper import TABLES
 
-BUILDERS: dict[str, Callable[..., NetworkConfig]] = {"resnet": resnet, "face_resnet": face_resnet, "pspnet": pspnet}
+BUILDERS: dict[str, Callable[..., NetworkConfig]] = {
+    "resnet": resnet,
+    "face_resnet": face_resnet,
+    "pspnet": pspnet,
+    "timm": TimmNet,
+}
 FACES = 5
 """Table whose networks give embeddings, the number of whose dimensions is not that of the data's classes."""
 WAYS = ("kind", "build", "table")

@@ -20,6 +20,7 @@ KINDS: dict[str, str] = {
     "mixer": "repmlp.networks.mixer:MixerNet",
     "mobilefacenet": "repmlp.networks.mobilefacenet:MobileFaceNet",
     "torchvision": "repmlp.networks.baselines:TorchvisionNet",
+    "timm": "repmlp.networks.timm_net:TimmNet",
 }
 """Where the configuration of each kind of network is."""
 

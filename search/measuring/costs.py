@@ -1,6 +1,7 @@
 """Costs of a network that are known without training: parameters and multiply-accumulates."""
 
 import functools
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -40,8 +41,15 @@ def baddbmm_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"baddbmm": groups * rows * inner * inputs[2].type().sizes()[2]})
 
 
+def padded_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count a convolution whose padding is a word."""
+    weight, out = inputs[1].type().sizes(), outputs[0].type().sizes()
+    return Counter({"conv": math.prod(out) * math.prod(weight[1:])})
+
+
 HANDLES: dict[str, Handle | None] = {
     "aten::_convolution": conv_flop_jit,
+    "aten::_convolution_mode": padded_macs,
     "aten::linear": linear_flop_jit,
     "aten::addmm": addmm_flop_jit,
     "aten::bmm": bmm_flop_jit,
@@ -54,29 +62,49 @@ HANDLES: dict[str, Handle | None] = {
             "aten::addcmul",
             "aten::avg_pool2d",
             "aten::batch_norm",
+            "aten::clamp_min",
+            "aten::cos",
+            "aten::cumsum",
+            "aten::div",
             "aten::dropout",
             "aten::dropout_",
+            "aten::expand_as",
             "aten::feature_dropout",
             "aten::gelu",
             "aten::group_norm",
+            "aten::hardsigmoid",
+            "aten::hardsigmoid_",
+            "aten::hardswish",
+            "aten::hardswish_",
+            "aten::hardtanh",
+            "aten::hardtanh_",
             "aten::layer_norm",
+            "aten::linalg_vector_norm",
             "aten::matmul",
             "aten::max_pool2d",
             "aten::mean",
             "aten::mul",
             "aten::mul_",
             "aten::pad",
+            "aten::pow",
             "aten::prelu",
+            "aten::rsub",
+            "aten::scaled_dot_product_attention",
             "aten::sigmoid",
+            "aten::silu",
             "aten::silu_",
+            "aten::sin",
             "aten::softmax",
+            "aten::sub",
+            "aten::sum",
             "aten::upsample_bilinear2d",
+            "aten::upsample_nearest2d",
         )
     ),
 }
 """Operator to its count; None for those that the paper counts as nothing: all but conv and linear layers.
 
-A product of two activations (`matmul`, in attention) is not counted either, as Table 4's NL-Res50 shows.
+A product of two activations (`matmul`, or attention as a whole) is not counted either, as Table 4's NL-Res50 shows.
 """
 
 
