@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 import typer
 from omegaconf import OmegaConf
@@ -234,6 +234,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write; RUN/export, or RUN/export-N, otherwise.")
     ] = None,
+    takes: Annotated[
+        Literal["uint8", "float32"],
+        typer.Option(
+            "--input", help="uint8: images (N, H, W, C) as they are read, normalised inside; float32: normalised ones."
+        ),
+    ] = "uint8",
 ) -> None:
     """Export a trained network: converted, proved equal on the validation images, and timed in each runtime.
 
@@ -247,7 +253,7 @@ def export(
     try:
         with told("the export"), console.status("") as status:
             number = best_trial(result) if trial is None else trial
-            table = result.export(folder, formats.split(","), number, say=status.update)
+            table = result.export(folder, formats.split(","), number, say=status.update, pixels=takes == "uint8")
     except MismatchError as error:
         fail(f"nothing was exported: {error}", code=1)
     print(write(table, Format.table, f"Trial {number} of {result.name}, exported"))

@@ -15,6 +15,7 @@ from repmlp import config_from_dict
 from results.statistics import accuracy_interval
 from search.environment import version
 from search.formats import FileFormat
+from search.formats.served import Served
 
 PACKAGES = ("repmlp-search", "torch", "onnx", "onnxruntime", "safetensors")
 Speeds = Mapping[int, Mapping[str, tuple[float, float, float]]]
@@ -25,7 +26,7 @@ def card(
     run: Run,
     number: int,
     formats: Mapping[str, FileFormat],
-    preprocessing: Mapping[str, Any],
+    served: Served,
     found: Mapping[str, Verified],
     speeds: Speeds,
     hardware: str,
@@ -33,11 +34,11 @@ def card(
 ) -> str:
     """Return the card of an exported trial as Markdown.
 
-    `preprocessing` has `task`, `shape`, `mean`, `std` and the names of the `classes`, if they have any; `found` is that
-    of `deploy.exporting.proved`; `speeds` were measured on `hardware` with so many CPU threads.
+    `served` tells of images and outputs: `task`, `shape`, `mean`, `std` and the names of the `classes`, if there are
+    any; `found` is that of `deploy.exporting.proved`; `speeds` were measured on `hardware` with so many CPU threads.
     """
+    preprocessing = served.about
     trial = {str(name): value for name, value in run.trials.loc[number].items()}
-    shape = ", ".join(map(str, preprocessing["shape"]))
     template = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True).from_string(
         resources.files("deploy").joinpath("card.md").read_text()
     )
@@ -67,15 +68,53 @@ def card(
         ],
         hardware=hardware,
         threads=threads,
-        loading=[(kind.title, kind.loading.format(shape=shape)) for kind in formats.values()],
+        pixels=served.pixels,
+        loading=[(kind.title, snippet(kind, served)) for kind in formats.values()],
         versions=[f"Python {platform.python_version()}", *(f"{n} {v}" for n in PACKAGES if (v := version(n)))],
     )
+
+
+def snippet(kind: FileFormat, served: Served) -> str:
+    """Return Python that loads a file and says what it makes of an image file IMAGE."""
+    channels, height, width = served.about["shape"]
+    mode, task = {1: "L", 3: "RGB"}.get(channels, "CMYK"), served.about["task"]
+    lines = [
+        kind.loading,
+        "",
+        "",
+        "import numpy as np" if task != "classification" else "import json\n\nimport numpy as np",
+        "from PIL import Image",
+        "",
+        f"image = np.array(Image.open(IMAGE).convert('{mode}').resize(({width}, {height})))",
+    ]
+    if served.pixels and kind.whole:
+        lines += [f"outputs = model(image.reshape(1, {height}, {width}, {channels}))"]
+    else:
+        lines += [
+            f"mean, std = (np.array(v, np.float32).reshape(1, {channels}, 1, 1) for v in (",
+            f"    {served.about['mean']}, {served.about['std']}))",
+            f"images = image.reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2)",
+            "outputs = model((images.astype(np.float32) - mean) / std)",
+        ]
+    if task == "classification":
+        lines += [
+            "classes = json.load(open(FOLDER + '/config.json'))['preprocessing']['classes']",
+            "best = int(outputs[0].argmax())",
+            "print(classes[best] if classes else best)",
+        ]
+    elif task == "segmentation":
+        lines += ["print(outputs[0].argmax(0))  # the class of each pixel"]
+    else:
+        lines += ["print(outputs[0] / np.linalg.norm(outputs[0]))  # compare two by their product"]
+    return "\n".join(lines)
 
 
 def errors(verified: Verified) -> list[str]:
     """Return the cells of one network beside the trained one."""
     beside = verified.trained
     same = "" if beside.top1 is None else f"{beside.top1:.2f} %"
+    if beside.cosine is not None:
+        same = f"cosine {beside.cosine:.6f}"
     return [f"{beside.max_error:.1e}", f"{beside.mean_error:.1e}", same, f"{verified.accuracy:.2f}"]
 
 

@@ -4,6 +4,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,17 @@ from search.candidate import TOLERANCE
 from search.data import load
 from search.environment import processor
 from search.formats import FileFormat, FormatError, Network, chosen, names, quiet
+from search.formats.served import Served
 from search.measuring.costs import input_shape
+from search.measuring.locks import DeviceLock
 from search.measuring.side_by_side import side_by_side
 from search.training.int8 import calibration
 from search.training.tasks import Meter
 from search.training.trainer import make_task
 
 PERCENTILES = ("p10", "median", "p90")
+TIPPED = 0.5
+"""Points by which an accuracy here may differ from the recorded one, which may be of another device's arithmetic."""
 Formats = Mapping[str, FileFormat]
 """By name."""
 
@@ -45,6 +51,7 @@ def export(
     formats: Sequence[str] = ("safetensors", "onnx", "pt2"),
     trial: int | None = None,
     say: Callable[[str], None] = lambda _: None,
+    pixels: bool = True,
 ) -> pd.DataFrame:
     """Export a trained network, whole or not at all, proved on the study's validation images, and timed.
 
@@ -54,6 +61,8 @@ def export(
         formats: names of `search/formats/`, or paths of one's own.
         trial: its number; without one it is that of `results.choice.best_trial`.
         say: told what goes on.
+        pixels: whether files take uint8 images `(N, H, W, C)`, as they are read, and normalise them; else normalised
+            float32 `(N, C, H, W)`.
 
     Returns:
         A row a network, see `table`.
@@ -62,7 +71,7 @@ def export(
         RunError: if the trial is not complete, or has no weights that can be read.
         FormatError: if a format cannot be written here, or the folder holds something else.
         DataError: if the validation images are missing.
-        MismatchError: if a file does not compute what the trained network does.
+        MismatchError: if a file does not compute what the trained network does, or that is not as accurate as recorded.
     """
     number = best_trial(run) if trial is None else trial
     if number in run.trials.index and (row := run.trials.loc[number])["outcome"] != "complete":
@@ -76,35 +85,80 @@ def export(
     say("Reading the validation images")
     source = load(study.data)
     mean, std = source.normalisation
-    about = {"task": study.data.task, "shape": shape, "mean": mean, "std": std, "classes": list(source.class_names)}
+    about = {
+        "task": study.data.task,
+        "shape": list(shape),
+        "mean": list(mean),
+        "std": list(std),
+        "classes": list(source.class_names),
+    }
     task = make_task(study.data.task, source, config.classes, study.training)
     images, _ = next(iter(source.held_out()))
     converted = convert(trained)
+    served, lock = Served(converted, about, pixels).eval(), DeviceLock("cpu")
     seen = 0
 
     def advance(count: int) -> None:
         nonlocal seen
         seen += count
+        lock.give_way()
         say(f"Comparing on validation images: {seen:,}")
 
     with whole_folder(Path(folder), kinds) as part:
         say(f"Writing {', '.join(kinds)}")
-        trained_on = calibration(source) if any(kind.calibrates for kind in kinds.values()) else images
-        files = written(part, kinds, config, converted, (images[:2], trained_on), about, threads)
-        any_batch(kinds, files, converted, images[:3])
-        classes = study.data.task != "recognition"
-        found = proved(kinds, trained, converted, files, source.held_out, task.meter, classes, advance)
+        with lock.shared():
+            trained_on = calibration(source) if any(kind.calibrates for kind in kinds.values()) else images
+            files = written(part, kinds, config, served, (images[:2], trained_on), threads)
+            any_batch(kinds, files, converted, images[:3])
+            classes = study.data.task != "recognition"
+            found = proved(kinds, trained, converted, files, source.held_out, task.meter, classes, advance)
+        as_recorded(found["converted"].accuracy, run.trials["accuracy"][number])
         say("Timing each runtime")
-        networks: dict[str, Network] = {"trained": trained, "converted": converted, **files}
         with quiet():
             speeds = {
-                batch: side_by_side(networks, torch.randn(batch, *shape), point.seconds, threads)
+                batch: side_by_side(passes(trained, converted, files, images, batch), batch, point.seconds, threads)
                 for batch in sorted({1, *(p.batch for p in study.points.values())})
             }
         kept = record(kinds, found, speeds, part)
         (part / "export.json").write_text(json.dumps(kept, indent=1) + "\n")
-        (part / "README.md").write_text(card(run, number, kinds, about, found, speeds, processor(), threads))
+        (part / "README.md").write_text(card(run, number, kinds, served, found, speeds, processor(), threads))
     return table(kept)
+
+
+@dataclass(frozen=True)
+class File:
+    """An exported file, opened, where a network is wanted that takes normalised images."""
+
+    run: Network
+    given: Callable[[Tensor], Tensor]
+    """From normalised images to what it takes."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.run(self.given(images))
+
+
+def as_recorded(accuracy: float, recorded: float) -> None:
+    """Raise MismatchError if a network is not as accurate as its run recorded, but for images that another device tips.
+
+    Both are in percent.
+    """
+    if not abs(accuracy - recorded) <= TIPPED:
+        raise MismatchError(
+            f"the trained network has {accuracy:.2f} % on the validation images, and {recorded:.2f} % are recorded: "
+            "weights or images have changed."
+        )
+
+
+def passes(
+    trained: nn.Module, converted: nn.Module, files: Mapping[str, File], images: Tensor, batch: int
+) -> dict[str, Callable[[], Any]]:
+    """Return a forward pass of each network for so many images, which are repeated."""
+    given = images[torch.arange(batch) % len(images)]
+    modules: dict[str, Network] = {"trained": trained, "converted": converted}
+    return {
+        **{name: partial(module, given) for name, module in modules.items()},
+        **{name: partial(file.run, file.given(given)) for name, file in files.items()},
+    }
 
 
 @contextmanager
@@ -115,7 +169,8 @@ def whole_folder(folder: Path, formats: Formats) -> Iterator[Path]:
         FormatError: if `folder` holds anything but an earlier export, or is the working directory.
     """
     kinds = {**chosen(names()), **formats}
-    known = {CONFIG, "export.json", "README.md", *(kind.file for kind in kinds.values())}
+    of_kinds = [name for kind in kinds.values() for name in (kind.file, f"{kind.file}.data")]
+    known = {CONFIG, "export.json", "README.md", *of_kinds}
     folder = folder.resolve()
     if Path.cwd().is_relative_to(folder):
         raise FormatError(f"{folder} is where you are, and is not replaced; name a new folder with --out.")
@@ -146,23 +201,22 @@ def written(
     folder: Path,
     formats: Formats,
     config: NetworkConfig,
-    converted: nn.Module,
+    served: Served,
     examples: tuple[Tensor, Tensor],
-    preprocessing: Mapping[str, Any],
     threads: int,
-) -> dict[str, Network]:
+) -> dict[str, File]:
     """Write the files of a converted network into a folder, and return each as its runtime runs it.
 
-    `examples` are two images, and training images for the formats that calibrate; for `preprocessing` see
-    `repmlp.saved.save`.
+    `examples` are two normalised images, and training images for the formats that calibrate.
     """
-    save(folder, config, converted, preprocessing)
-    networks = {}
+    save(folder, config, served.model, served.about)
+    files = {}
     for name, kind in formats.items():
+        given = served.given if kind.whole else torch.clone
         with quiet():
-            kind.write(converted, examples[kind.calibrates], folder / kind.file)
-            networks[name] = kind.open(folder / kind.file, threads)
-    return networks
+            kind.write(served, given(examples[kind.calibrates]), folder / kind.file)
+            files[name] = File(kind.open(folder / kind.file, threads), given)
+    return files
 
 
 def proved(

@@ -30,6 +30,8 @@ class Agreement:
     count: int = 0
     same: int = 0
     judged: int = 0
+    cosine: float | None = None
+    """Least cosine of two embeddings of an image; None where outputs are of classes."""
 
     def add(self, outputs: Tensor, other: Tensor, counted: Tensor | None) -> None:
         """Add a batch; `counted` says of which positions the largest output is compared, None for nowhere."""
@@ -40,7 +42,10 @@ class Agreement:
         self.batches += 1
         self.largest = max(self.largest, float(other.abs().max()))
         self.total, self.count = self.total + float(gap.double().sum()), self.count + gap.numel()
-        if counted is not None:
+        if counted is None:
+            least = float(torch.cosine_similarity(outputs.double(), other.double(), dim=1).min())
+            self.cosine = least if self.cosine is None else min(self.cosine, least)
+        else:
             self.same += int((outputs.argmax(1) == other.argmax(1))[counted].sum())
             self.judged += int(counted.sum())
 

@@ -12,7 +12,7 @@ class Script(FileFormat):
     """TorchScript."""
 
     name, file, runtime, title = "script", "model.script", "torch.jit", "TorchScript"
-    loading = "import torch\n\noutputs = torch.jit.load(FOLDER + '/model.script')(torch.zeros(1, {shape}))"
+    loading = "import torch\n\nmodel = torch.jit.load(FOLDER + '/model.script')"
 
     def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
         """Write the traced network."""

@@ -40,11 +40,16 @@ class FileFormat:
     """What its users need, as a heading."""
     calibrates: ClassVar[bool] = False
     """Whether the example that it is written with should be many images, on which it is calibrated."""
+    whole: ClassVar[bool] = True
+    """Whether it holds all that runs, so that normalisation may be part of it, and not only weights."""
     loading: ClassVar[str]
-    """Python that loads it from FOLDER and runs it, with zeros of `{shape}`, as a template of `str.format`."""
+    """Python that loads it from FOLDER and defines `model`, a function of a NumPy array of images that gives an array
+    of outputs."""
 
     def write(self, model: "nn.Module", example: "Tensor", path: Path) -> None:
-        """Write a converted network, given an input of two images or more.
+        """Write a network, given an input of two images or more.
+
+        It is a `search.formats.served.Served`, whose `words()` belong into the file where there is room for them.
 
         Raises:
             FormatError: saying why it cannot be written here.

@@ -19,8 +19,8 @@ class Aoti(FileFormat):
     name, file, runtime = "aoti", "model.aoti.pt2", "AOTInductor"
     title = "PyTorch, compiled ahead of time"
     loading = (
-        "import torch\n\nmodel = torch._inductor.aoti_load_package(FOLDER + '/model.aoti.pt2')\n"
-        "outputs = model(torch.zeros(1, {shape}))"
+        "import torch\n\nprogram = torch._inductor.aoti_load_package(FOLDER + '/model.aoti.pt2')\n\n\n"
+        "def model(images):\n    return program(torch.from_numpy(images)).numpy()"
     )
 
     def write(self, model: nn.Module, example: Tensor, path: Path) -> None:

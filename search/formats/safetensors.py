@@ -12,7 +12,11 @@ class Safetensors(FileFormat):
 
     name, file, runtime, tolerance = "safetensors", WEIGHTS, "torch", TOLERANCE
     title = "PyTorch, with this package"
-    loading = "import torch\nimport repmlp\n\nmodel = repmlp.load(FOLDER)\noutputs = model(torch.zeros(1, {shape}))"
+    whole = False
+    loading = (
+        "import torch\nimport repmlp\n\nnetwork = repmlp.load(FOLDER)\n\n\n"
+        "def model(images):\n    return network(torch.from_numpy(images)).detach().numpy()"
+    )
 
     def open(self, path: Path, threads: int) -> Network:
         return load(path.parent)

@@ -1,12 +1,10 @@
 """Throughput of one network in several runtimes, in turn."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from search.measuring.locks import DeviceLock
 from search.measuring.runtimes import Runner
@@ -16,17 +14,17 @@ ROUNDS = 10
 
 
 def side_by_side(
-    networks: Mapping[str, Callable[[Tensor], Any]], images: Tensor, seconds: float, threads: int
+    networks: Mapping[str, Callable[[], Any]], count: int, seconds: float, threads: int
 ) -> dict[str, tuple[float, float, float]]:
     """Return p10, median and p90 of images/s of each network on the CPU, timed in turn while no trial trains.
 
     Args:
-        networks: by name; modules in eval mode, or sessions of another runtime.
-        images: `(N, C, H, W)`, the batch.
+        networks: forward passes by name, of modules in eval mode or sessions of another runtime.
+        count: images of a batch.
         seconds: for each network.
         threads: CPU threads of torch; other runtimes keep their own.
     """
-    runners = {name: Runner(partial(run, images)) for name, run in networks.items()}
+    runners = {name: Runner(run) for name, run in networks.items()}
     with torch.inference_mode(), switches(tf32=False, threads=threads), DeviceLock("cpu").alone():
         for each in runners.values():
             each.singly(2)
@@ -37,6 +35,6 @@ def side_by_side(
                 times[name] += each.turn(calls[name]).blocks
     found = {}
     for name, of_network in times.items():
-        p10, median, p90 = np.percentile(len(images) / np.array(of_network), [10, 50, 90])
+        p10, median, p90 = np.percentile(count / np.array(of_network), [10, 50, 90])
         found[name] = float(p10), float(median), float(p90)
     return found

@@ -11,13 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import repmlp
 from deploy import trained
-from deploy.exporting import MismatchError, any_batch, proved, whole_folder, written
+from deploy.exporting import File, MismatchError, any_batch, as_recorded, proved, whole_folder, written
 from deploy.verify import Agreement, first_off, verify
 from record.run import RunError, open_run
 from record.study import Study
@@ -30,6 +33,7 @@ from repmlp.networks.pspnet import pspnet
 from repmlp.networks.resnet import ResNet, resnet
 from search.data import load
 from search.formats import FormatError, chosen
+from search.formats.served import Served
 from search.training.tasks import Classification
 from tests.blocks import lived_in
 from tests.conftest import ROOT
@@ -113,6 +117,19 @@ def test_the_card_tells_what_was_measured(exported: Path) -> None:
     assert "| model.onnx | onnxruntime |" in text
 
 
+def pictures(run: Path, folder: Path) -> list[Path]:
+    """Write the test images of a run as files NUMBER-LABEL.png, of the size that its networks take."""
+    source = load(Study.model_validate(open_run(str(run)).study).data)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in source.normalisation)
+    written = []
+    for images, labels in source.test():
+        for image, label in zip(images, labels, strict=True):
+            pixels = (image * std + mean).round().to(torch.uint8)[0].numpy()
+            written.append(folder / f"{len(written)}-{int(label)}.png")
+            Image.fromarray(pixels).save(written[-1])
+    return written
+
+
 def snippets(text: str) -> dict[str, str]:
     """Return the blocks of Python in Markdown by what they load."""
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
@@ -128,29 +145,109 @@ def snippets(text: str) -> dict[str, str]:
         ("pt2", "torchvision ray optuna pandas onnxruntime repmlp"),
     ],
 )
-@pytest.mark.parametrize("source", ["README.md", "card"])
-def test_the_snippets_of_readme_and_card_run_where_nothing_else_is_installed(
-    exported: Path, tmp_path: Path, name: str, absent: str, source: str
+def test_the_snippets_of_the_card_tell_what_an_image_file_shows_where_nothing_else_is_installed(
+    exported: Path, tmp_path: Path, name: str, absent: str
 ) -> None:
     folder = exported / "export"
-    text = (ROOT / "README.md" if source == "README.md" else folder / "README.md").read_text()
-    if source == "README.md" and name == "pt2":
-        pytest.skip("the README shows two formats")
-    images, _ = next(held_out(exported))
-    np.save(tmp_path / "images.npy", images.numpy())
-    code = snippets(text)[name].replace('"runs/default-pick/export', 'FOLDER + "')
-    code = re.sub(r"(torch|np)\.zeros\(.*?\)(, np\.float32\))?", "images", code)
-    inputs = "images = np.load(IMAGES)\n" + (
-        "" if name == "onnx" else "import torch\nimages = torch.from_numpy(images)\n"
-    )
-    save = "np.save(OUTPUTS, outputs if isinstance(outputs, np.ndarray) else outputs.detach().numpy())\n"
-    code = f"import numpy as np\n{inputs}{code}\n{save}"
-    done = alone(code, absent, FOLDER=folder, IMAGES=tmp_path / "images.npy", OUTPUTS=tmp_path / "outputs.npy")
+    file = pictures(exported, tmp_path)[3]
+    code = snippets((folder / "README.md").read_text())[name]
+    done = alone(code, absent, FOLDER=folder, IMAGE=file)
     assert done.returncode == 0, done.stderr + code
-    expected = trained(open_run(exported), 0)(images).detach().numpy()
-    outputs = np.load(tmp_path / "outputs.npy")
-    assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
-    assert (outputs.argmax(1) == expected.argmax(1)).all()
+    source = load(Study.model_validate(open_run(str(exported)).study).data)
+    image = next(source.test())[0][3:4]
+    expected = int(trained(open_run(exported), 0)(image).argmax())
+    assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("name", ["safetensors", "onnx"])
+def test_the_snippets_of_the_readme_run(exported: Path, tmp_path: Path, name: str) -> None:
+    code = snippets((ROOT / "README.md").read_text())[name]
+    code = code.replace('"runs/default-pick/export', 'FOLDER + "').replace(
+        "digit.png", str(pictures(exported, tmp_path)[0])
+    )
+    done = alone(code.replace("16", "8") + "assert outputs.shape == (1, 10)", "ray optuna", FOLDER=exported / "export")
+    assert done.returncode == 0, done.stderr + code
+
+
+def test_the_test_images_as_files_have_exactly_the_accuracy_of_the_card_without_this_package_and_torch(
+    exported: Path, tmp_path: Path
+) -> None:
+    files = pictures(exported, tmp_path)
+    code = """
+import numpy as np
+import onnxruntime
+from pathlib import Path
+from PIL import Image
+
+session = onnxruntime.InferenceSession(FOLDER + "/model.onnx")
+files = sorted(Path(IMAGES).glob("*.png"))
+right = 0
+for file in files:
+    image = np.array(Image.open(file))
+    (outputs,) = session.run(None, {"images": image.reshape(1, *image.shape, 1)})
+    right += int(outputs[0].argmax()) == int(file.stem.split("-")[1])
+print(len(files), right)
+"""
+    absent = "torch torchvision ray optuna pandas onnx repmlp search record"
+    done = alone(code, absent, FOLDER=exported / "export", IMAGES=tmp_path)
+    assert done.returncode == 0, done.stderr
+    count, right = map(int, done.stdout.split())
+    trial = open_run(str(exported)).trials.loc[0]
+    assert count == len(files) == trial["test_images"]
+    assert 100 * right / count == pytest.approx(trial["test"], abs=1e-9)
+    assert f"accuracy on the test images | {100 * right / count:.2f} %" in (exported / "export/README.md").read_text()
+
+
+def test_files_say_what_they_take_and_hold_no_path_of_this_machine(exported: Path) -> None:
+    folder = exported / "export"
+    metadata = {p.key: p.value for p in onnx.load(folder / "model.onnx").metadata_props}
+    assert metadata["input"] == "uint8 (N, H, W, C)"
+    assert json.loads(metadata["shape"]) == [1, 8, 8]
+    extra = {"metadata.json": ""}
+    torch.export.load(folder / "model.pt2", extra_files=extra)
+    assert json.loads(extra["metadata.json"]) == metadata
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert not [
+            word for word in (str(ROOT), sys.prefix, "site-packages", str(exported)) if word.encode() in content
+        ]
+
+
+def test_normalisation_may_stay_outside(exported: Path, tmp_path: Path) -> None:
+    run = open_run(exported)
+    run.export(tmp_path / "out", ["onnx"], pixels=False)
+    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx")
+    images, _ = next(held_out(exported))
+    (outputs,) = session.run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(outputs, trained(run, 0)(images).detach(), rtol=1e-3, atol=1e-4)
+    assert "float32 `(N, 1, 8, 8)`" in (tmp_path / "out/README.md").read_text()
+
+
+def test_what_is_not_made_of_pixels_is_not_taken_for_them() -> None:
+    served = Served(torch.nn.Identity(), ABOUT, pixels=True)
+    assert served.given(torch.full((1, 1, 2, 2), 3.0)).dtype == torch.uint8
+    for wrong in (0.5, -1.0, 300.0, float("nan")):
+        with pytest.raises(FormatError, match="--input float32"):
+            served.given(torch.full((1, 1, 2, 2), wrong))
+
+
+def test_a_network_that_is_not_as_accurate_as_recorded_is_not_exported() -> None:
+    as_recorded(90.0, 90.4)
+    for recorded in (91.0, float("nan")):
+        with pytest.raises(MismatchError, match="are recorded: weights or images have changed"):
+            as_recorded(90.0, recorded)
+
+
+def test_weights_of_over_two_gigabytes_lie_beside_the_onnx_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.formats.onnx.LARGEST", 1000)
+    served = Served(convert(trained_net(NET)), ABOUT, pixels=True).eval()
+    images = torch.randint(0, 255, (2, 16, 16, 1), dtype=torch.uint8)
+    chosen(["onnx"])["onnx"].write(served, images, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx.data").stat().st_size > 1000
+    run = chosen(["onnx"])["onnx"].open(tmp_path / "model.onnx", 1)
+    assert torch.allclose(run(images), served(images), atol=1e-5)
 
 
 def test_a_run_loads_its_best_network_converted(exported: Path) -> None:
@@ -212,7 +309,7 @@ def test_the_layer_is_looked_for_where_the_outputs_differ_most() -> None:
 def test_a_file_that_disagrees_is_named(tmp_path: Path) -> None:
     trained = trained_net(NET)
     converted = convert(trained)
-    other = {"onnx": lambda images: converted(images) * 1.001}
+    other = {"onnx": File(lambda images: converted(images) * 1.001, torch.clone)}
     with pytest.raises(MismatchError, match=r"model.onnx is off by 1.0e-03 .* though the conversion is right"):
         proved(chosen(["onnx"]), trained, converted, other, batches, Classification().meter, True)
     with pytest.raises(MismatchError, match=r"model.onnx is off by 1.0e-03 for 1 images at once"):
@@ -285,7 +382,11 @@ def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: 
     converted = convert(trained_net(config))
     images = torch.randn(5, *shape)
     formats = chosen(["onnx", "pt2"])
-    files = written(tmp_path, formats, config.canonical(), converted, (images[:2], images), ABOUT, 1)
+    about = {**ABOUT, "shape": list(shape), "mean": [0.0] * shape[0], "std": [1.0] * shape[0]}
+    images = images.mul(40).round().add(100).clamp(0, 255)
+    files = written(
+        tmp_path, formats, config.canonical(), Served(converted, about, True).eval(), (images[:2], images), 1
+    )
     any_batch(formats, files, converted, images)
 
 
@@ -295,7 +396,7 @@ def test_networks_of_every_kind_take_batches_of_any_size_in_both_runtimes(kind: 
         (["--trial", 9], "is not in this run"),
         (
             ["--format", "tflite"],
-            "tflite is not a list such as safetensors,onnx,pt2: must be one of aoti, onnx, pt2, safetensors, or",
+            "tflite is not a list such as safetensors,onnx,pt2: must be one of aoti, onnx, onnx-int8, pt2, safe",
         ),
     ],
 )
