@@ -125,7 +125,7 @@ class Judged:
 
     def costs(self, trial: "Trial") -> dict[str, float]:
         """Return what is known of a trial without training: what was counted, and what was measured."""
-        values = {q.name: q.value(trial) for q in self.measured} if trial.measured else {}
+        values = {q.name: q.value(trial) for q in self.measured}
         return {**trial.costs, **{name: value for name, value in values.items() if value is not None}}
 
     @property

@@ -119,7 +119,7 @@ def by_name(value: Any) -> Any:
     keys = {*Point.model_fields, *OLDER}
     shared = {key: each for key, each in value.items() if key in keys}
     points = {key: each for key, each in value.items() if key not in keys}
-    if any(isinstance(each, Mapping) for each in points.values()):
+    if any(isinstance(each, Mapping | Point) for each in points.values()):
         return {name: {**shared, **each} if isinstance(each, Mapping) else each for name, each in points.items()}
     return {DEFAULT: value}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,9 +15,6 @@ from record.recipe import MANY, Recipe
 from record.resources import Resources
 from spaces.ablations import AblationSpace
 from spaces.cifar_mlp import CifarMLPSpace
-
-if TYPE_CHECKING:
-    pass
 
 
 class StudyError(ValueError):
@@ -121,6 +118,13 @@ class Study(Judged, BaseModel):
                 "leave it false here"
             )
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, of which nothing is remembered that followed from the old ones."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in set(vars(copied)) - set(type(self).model_fields):
+            del copied.__dict__[name]
+        return copied
 
     @property
     def listed(self) -> list[str]:

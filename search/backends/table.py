@@ -78,11 +78,13 @@ def start(table: Table, engine: Engine, job: Job, now: float, events: list[tuple
     """Measure, which takes no time, and begin the next epoch, if it is to be trained."""
     trial = engine.journal.trials[job.number]
     row = table.rows[trial.training_id]
-    if job.measure and table.throughput is not None:
-        median = float(table.throughput[row])
-        recorded = Measurement(median, median, median, 1, 1, "float32", "recorded", 1)
-        report = Report(measured=dict.fromkeys(job.measure, recorded))
-        if engine.report(job.number, report) == "stop" or not job.trains:
+    if job.measure:
+        found = {}
+        if table.throughput is not None:
+            median = float(table.throughput[row])
+            recorded = Measurement(median, median, median, 1, 1, "float32", "recorded", 1)
+            found = dict.fromkeys(job.measure, recorded)
+        if engine.report(job.number, Report(measured=found)) == "stop" or not job.trains:
             return
     epoch = len(trial.curve)
     heapq.heappush(events, (now + float(table.seconds[row, epoch]), job.number, epoch + 1))

@@ -23,6 +23,7 @@ from record.study import Search
 from repmlp.networks import KINDS, NetworkConfig
 from repmlp.networks.baselines import TorchvisionNet
 from repmlp.networks.mobilefacenet import MobileFaceNet
+from repmlp.networks.timm_net import TimmNet
 from search.data.tensors import Dataset
 from search.testing import check_data, check_network, check_quantity, check_sampler, check_space
 from spaces.ablations import AblationSpace
@@ -52,6 +53,7 @@ SMALL: list[tuple[Any, tuple[int, tuple[int, int], int]]] = [
 OTHERS: list[NetworkConfig] = [
     MobileFaceNet(in_channels=1, size=(32, 32), classes=16, width=0.25),
     TorchvisionNet(name="efficientnet_b1", in_channels=3, size=(32, 32), classes=10),
+    TimmNet(model="efficientvit_m0", in_channels=3, size=(32, 32), classes=10),
     Patches(channels=6),
     own_networks.Patches(block={"partition": 4, "kernels": [3]}),
 ]

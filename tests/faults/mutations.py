@@ -43,7 +43,7 @@ from spaces.catalogue import SPACES
 from tests.conftest import ROOT
 from tests.sets import rows_of_faces, write_cityscapes, write_classes, write_faces, write_segments
 
-SENTENCE, STUDY = 2.0, 30.0
+SENTENCE, STUDY = 2.0, 60.0
 """Seconds of a processor that a mistake, and a study that is right, may take."""
 MEMORY = 2**30
 """Bytes that a case may take beyond what the imports do."""

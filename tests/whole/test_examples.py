@@ -26,7 +26,8 @@ from search.progress import Display
 from tests.conftest import ROOT
 from tests.frames import run_of
 
-EXAMPLES = sorted(file.stem for file in (ROOT / "examples").glob("*.py") if file.stem != "__init__")
+PROGRAMS = "__init__", "measure_command"
+EXAMPLES = sorted(file.stem for file in (ROOT / "examples").glob("*.py") if file.stem not in PROGRAMS)
 DONE: dict[str, Run] = {}
 
 

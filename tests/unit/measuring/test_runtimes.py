@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 
 from record.measure import Measurement, Point
 from repmlp import CifarNet, ConvBlock, RepMLPBlock, Stage, build
+from search.measuring import energy
+from search.measuring.energy import Rapl
 from search.measuring.points import KEPT, measure, measured
 from search.measuring.runtimes import RUNTIMES, MeasureError, Subject, named
 from tests.conftest import ROOT
@@ -144,11 +147,45 @@ def test_what_is_not_here_is_named(values: dict[str, object], message: str) -> N
         at(retries=0, **values)
 
 
-def test_energy_without_a_meter_says_what_is_missing() -> None:
-    if list(Path("/sys/class/powercap").glob("intel-rapl*/energy_uj")):
-        pytest.skip("this machine has RAPL")
-    with pytest.raises(MeasureError, match=r"zeus|no RAPL|cannot be read"):
+def zones(folder: Path, **zones: tuple[int, str]) -> Path:
+    """Write RAPL zones as Linux has them: energy in microjoules, and what is counted."""
+    for name, (counted, what) in zones.items():
+        zone = folder / name.replace("_", ":")
+        zone.mkdir(parents=True, exist_ok=True)
+        (zone / "energy_uj").write_text(f"{counted}\n")
+        (zone / "max_energy_range_uj").write_text("1000000\n")
+        (zone / "name").write_text(f"{what}\n")
+    return folder
+
+
+def test_energy_is_that_of_packages_and_memory_and_goes_on_where_a_counter_starts_again(tmp_path: Path) -> None:
+    both = {"intel-rapl_0_0": (5, "core"), "intel-rapl_0_1": (2_000, "dram")}
+    joules = Rapl(zones(tmp_path, **{"intel-rapl_0": (900_000, "package-0"), **both}))
+    before = joules()
+    zones(tmp_path, **{"intel-rapl_0": (100_000, "package-0"), **both, "intel-rapl_0_1": (5_000, "dram")})
+    assert joules() - before == pytest.approx(0.203)
+    assert joules() - before == pytest.approx(0.203)
+
+
+def test_the_energy_of_a_platform_counts_its_packages_once(tmp_path: Path) -> None:
+    joules = Rapl(zones(tmp_path, **{"intel-rapl_0": (3, "package-0"), "intel-rapl_1": (7_000_000, "psys")}))
+    assert joules() == 7
+
+
+def test_energy_an_image_is_what_a_meter_tells_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "WINDOW", 0.1)
+    monkeypatch.setattr(energy, "meter", lambda _: lambda: 10 * time.perf_counter())  # 10 W
+    found = at(also=["energy"])
+    assert found.others["energy_low"] <= found.others["energy"] <= found.others["energy_high"]
+    assert found.others["energy"] == pytest.approx(10 / found.median, rel=0.5)
+
+
+def test_energy_without_a_meter_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "RAPL", tmp_path)
+    with pytest.raises(MeasureError, match="has no RAPL zone of a package"):
         at(also=["energy"])
+    with pytest.raises(MeasureError, match="no meter for phone"):
+        energy.meter("phone")
 
 
 def test_a_runtime_is_found_by_name_or_path() -> None:
