@@ -29,5 +29,7 @@ def measured_at(run: Run) -> str:
     said = {}
     for name, point in run.study.points.items():
         runtime = "" if point.runtime in ("torch", "cuda-graph") else f", {point.runtime}"
-        said[name] = f"at batch {point.batch}, {point.dtype}{runtime}"
-    return said[DEFAULT] if list(said) == [DEFAULT] else "; ".join(f"{name}: {text}" for name, text in said.items())
+        said[name] = f"batch {point.batch}, {point.dtype}{runtime}"
+    if list(said) == [DEFAULT]:
+        return f"at {said[DEFAULT]}"
+    return f"at {', '.join(f'{name} ({text})' for name, text in said.items())}"

@@ -13,10 +13,11 @@ from record.study import StudyError
 from record.trial import Trial
 from results.front import front
 from search.candidate import Candidate, Job, Report
+from search.draws import reference_point
 from search.engine import Engine
 from search.journal import Journal
 from search.storage import mend
-from tests.driving import driven, engine_of, work_off
+from tests.driving import IMAGE, driven, engine_of, work_off
 
 ALL = ["halving=null"]
 
@@ -431,3 +432,30 @@ def test_a_limit_of_a_point_ends_a_trial_before_it_trains(tiny: Path) -> None:
     assert isinstance(task, Job)
     assert engine.report(task.number, Candidate(task).advance()) == "stop"
     assert "max_latency.many" in engine.journal.trials[task.number].reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "latency",
+        pytest.param("latency_p99", marks=pytest.mark.slow),
+        pytest.param("peak_memory", marks=pytest.mark.slow),
+        pytest.param("size", marks=pytest.mark.slow),
+        pytest.param("accuracy_int8", marks=pytest.mark.slow),
+        pytest.param("energy", marks=pytest.mark.slow),
+    ],
+)
+def test_every_quantity_may_be_an_objective(tiny: Path, name: str) -> None:
+    if name == "energy" and not any(Path("/sys/class/powercap").glob("intel-rapl*/energy_uj")):
+        pytest.skip("no meter of energy here")
+    point = "measure={seconds: 0.02, file: {batch: 2, runtime: onnx}, bulk: {batch: 8}}"
+    kind = name if name == "accuracy_int8" else f"{name}.file"
+    limit = [] if name == "accuracy_int8" else [f"limits.max_{kind}=1e9"]
+    engine = engine_of(tiny, "trials=3", "sampler=surrogate", point, f"objectives=[accuracy,{kind},throughput]", *limit)
+    work_off(engine)
+    run = open_run(engine.study.folder)
+    best = front(run)
+    assert len(best)
+    assert best[[kind, "throughput.file"]].gt(0).all(axis=None)
+    assert run.objectives == ["accuracy", kind, "throughput.file"]
+    assert set(reference_point(engine.study, IMAGE)) == set(run.objectives)
