@@ -113,7 +113,8 @@ def show_candidates(study: Study) -> None:
     tell_precision(settled(study), console)
     title = f"20 random candidates of {study.name}, not trained"
     if isinstance(study, Comparison):
-        title = f"The {len(found)} networks of {study.name}, each trained with {study.seeds} seeds"
+        seeds = f"{study.seeds} seed{'s' * (study.seeds > 1)}"
+        title = f"The {len(found)} networks of {study.name}, each trained with {seeds}"
     print(write(found, Format.table, title))
 
 

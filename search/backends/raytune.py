@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,12 @@ from search.candidate import Candidate, Job, Report  # noqa: E402
 from search.engine import Engine  # noqa: E402
 from search.stopping import SIGNALS  # noqa: E402
 
+UNREACHED = "temporarily unavailable"
+"""What Ray says of a worker whose node does not answer, until that counts as lost and gets no more workers."""
+LATER = 30.0
+"""Seconds after which a trial of such a worker is begun anew."""
+TIMES = 5
+"""How often that is done for a trial."""
 PLACED = 60.0
 """Seconds within which the measuring process must have found its place."""
 
@@ -124,8 +131,14 @@ class AskEngine(EngineLink, Searcher):
         self.errors: dict[str, str] = {}
         self.waits = 0
         """Calls in vain since the last task; Tune asks before it handles each event."""
+        self.lost: Counter[int] = Counter()
+        """Number of a trial to how often its worker was not reached."""
+        self.later: list[tuple[float, int]] = []
+        """When, by `time.monotonic`, trials are begun anew whose worker was not reached."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        while self.later and self.later[0][0] <= time.monotonic():
+            self.engine.again(self.later.pop(0)[1])
         job = self.engine.next()
         if isinstance(job, Job):
             self.numbers[trial_id], self.waits = job.number, 0
@@ -137,8 +150,14 @@ class AskEngine(EngineLink, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         number = self.numbers.pop(trial_id, None)
-        if number in self.engine.running:
-            self.engine.fail(number, self.errors.get(trial_id, "its worker ended without a result"))
+        if number not in self.engine.running:
+            return
+        reason = self.errors.get(trial_id, "its worker ended without a result")
+        if UNREACHED in reason and self.lost[number] < TIMES:
+            self.lost[number] += 1
+            self.later.append((time.monotonic() + LATER, number))
+        else:
+            self.engine.fail(number, reason)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the journal holds the state."""

@@ -27,7 +27,7 @@ LARGEST = 10**10
 """Parameters of the largest network that is counted: float32 weights of 37 GiB."""
 
 
-class UnknownOperatorError(ValueError):
+class UnknownOperatorError(StudyError):
     """An operator that the counter has no handle for."""
 
 
@@ -88,6 +88,7 @@ HANDLES: dict[str, Handle | None] = {
             "aten::pad",
             "aten::pow",
             "aten::prelu",
+            "aten::reshape_as",
             "aten::rsub",
             "aten::scaled_dot_product_attention",
             "aten::sigmoid",

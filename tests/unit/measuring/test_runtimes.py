@@ -29,6 +29,9 @@ PROGRAM = shlex.join([sys.executable, str(ROOT / "examples/measure_command.py")]
 EXAMPLE = PROGRAM + " {file} {samples} {batch}"
 
 
+OTHERS = [("onnx", "float32"), ("openvino", "float32"), ("openvino", "int8")]
+
+
 def at(**values: object) -> Measurement:
     point = Point.model_validate({"batch": 2, "seconds": 0.02, **values})
     return measured(NETWORK, PLAIN, {"p": point})["p"]
@@ -42,7 +45,11 @@ def program(tmp_path: Path, text: str) -> str:
 
 @pytest.mark.parametrize(
     ("runtime", "dtype"),
-    [("torch", "float32"), ("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "int8")],
+    [
+        ("torch", "float32"),
+        ("onnx", "int8"),
+        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in OTHERS),
+    ],
 )
 def test_each_runtime_gives_speed_latency_and_a_ratio(runtime: str, dtype: str) -> None:
     if runtime == "openvino":
@@ -66,6 +73,7 @@ def test_the_size_is_that_of_the_file(tmp_path: Path) -> None:
     assert at(dtype="bfloat16", also=["size"]).others["size"] == pytest.approx(weights - 2 * parameters, abs=500)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch_and_holds_the_weights() -> None:
     small, large = (at(batch=b, also=["peak_memory"]).others["peak_memory"] for b in (1, 4096))
     assert large - small > 4 * 4095 * 8 * 8 * 8  # the output of the first layer

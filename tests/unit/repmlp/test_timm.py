@@ -11,16 +11,19 @@ from repmlp import convert
 from repmlp.convert import foldable
 from repmlp.networks import build, config_from_dict, config_to_dict, deploy_id
 from repmlp.networks.timm_net import TimmNet
-from search.measuring.costs import count_macs, network_costs
+from search.measuring.costs import count_macs, network_costs, training_costs
 from spaces.fixed import FixedSpace
 
 pytest.importorskip("timm", reason="timm is not installed")
-QUICK = ["resnet18", "mobilenetv3_small_050", "repghostnet_050", "levit_128s", "efficientvit_m0", "mixer_s32_224"]
+QUICK = ["repghostnet_050", "levit_128s", "mobilenetv3_small_050"]
 FAMILIES = [
     *QUICK,
     *(
         pytest.param(name, marks=pytest.mark.slow)
         for name in (
+            "resnet18",
+            "efficientvit_m0",
+            "mixer_s32_224",
             "repvgg_a0",
             "mobileone_s0",
             "fastvit_t8",
@@ -80,9 +83,10 @@ def test_the_conversion_of_each_family_is_exact_and_leaves_no_conv_bn(name: str)
     )
     deployed = TimmNet(model=name, size=(64, 64), classes=10).build(deploy=True)
     deployed.load_state_dict(converted.state_dict())
-    costs = network_costs(TimmNet(model=name, size=(64, 64), classes=10))
+    network = TimmNet(model=name, size=(64, 64), classes=10)
+    costs = network_costs(network)
     assert costs["params"] == sum(p.numel() for p in converted.parameters())
-    assert costs["macs"] == count_macs(converted, (3, 64, 64))
+    assert costs["macs"] == count_macs(converted, (3, 64, 64)) <= training_costs(network)["macs"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
