@@ -32,9 +32,14 @@ def lock_folder() -> Path:
 
 
 def device_name(device: str) -> str:
-    """Return what identifies a device to every process that uses it, however that numbers its devices."""
+    """Return what identifies a device to every process that uses it, however that numbers its devices.
+
+    One that is neither "cpu" nor "cuda" is a target that commands of this machine reach.
+    """
     if device.startswith("cuda"):
         return f"gpu-{torch.cuda.get_device_properties(device).uuid}"
+    if device != "cpu":
+        return f"target-{device}"
     boot = Path("/proc/sys/kernel/random/boot_id")  # tells machines apart that share a folder, and no containers
     return f"cpu-{boot.read_text()[:8]}" if boot.exists() else "cpu"
 

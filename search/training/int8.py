@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from search.data import Source
-from search.formats import FormatError, Network, quiet
+from search.formats import Network, quiet
 from search.formats.onnx_int8 import OnnxInt8
 from search.measuring.runtimes import MeasureError
 from search.training.trainer import Trainer
@@ -51,7 +51,8 @@ def accuracy_int8(trainer: Trainer, converted: nn.Module) -> float:
         try:
             with quiet():
                 kind.write(converted.to("cpu", torch.float32).eval(), calibration(trainer.data), path)
-        except FormatError as error:
-            raise MeasureError(f"accuracy_int8: {error}") from None
+        except Exception as error:  # whatever exporter and quantizer have to say of a network
+            said = str(error).strip().splitlines()
+            raise MeasureError(f"accuracy_int8: {said[0] if said else type(error).__name__}") from error
         session = Session(kind.open(path, torch.get_num_threads()))
     return trainer.judge(session, trainer.data.held_out()).compute()["accuracy"]

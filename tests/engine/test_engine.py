@@ -437,7 +437,7 @@ def test_a_limit_of_a_point_ends_a_trial_before_it_trains(tiny: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "latency",
+        pytest.param("latency", marks=pytest.mark.slow),
         pytest.param("latency_p99", marks=pytest.mark.slow),
         pytest.param("peak_memory", marks=pytest.mark.slow),
         pytest.param("size", marks=pytest.mark.slow),

@@ -162,7 +162,7 @@ def test_a_diverging_run_is_an_error() -> None:
 
 
 def task(folder: Path, **changes: object) -> Job:
-    measure = Point(batch=8, seconds=0.02)
+    measure = {"default": Point(batch=8, seconds=0.02)}
     fields = {"number": 7, "config": config_to_dict(CONFIG), "seed": 0, "data": DATA, "recipe": RECIPE, "rungs": (1, 3)}
     fields |= {"measure": measure, "device": "cpu", "threads": 1, "folder": str(folder)}
     return Job(**{**fields, **changes})
@@ -171,7 +171,8 @@ def task(folder: Path, **changes: object) -> Job:
 def test_a_candidate_measures_trains_converts_and_keeps_its_weights(tmp_path: Path) -> None:
     candidate = Candidate(task(tmp_path))
     reports = [candidate.advance() for _ in range(5)]
-    assert reports[0].throughput.p10 <= reports[0].throughput.median <= reports[0].throughput.p90
+    speed = reports[0].measured["default"]
+    assert speed.p10 <= speed.median <= speed.p90
     assert [r.epoch.epoch for r in reports[1:]] == [1, 2, 3, 4]
     assert [r.last for r in reports] == [False] * 4 + [True]
     assert reports[-1].final.conversion_error <= 1e-5
@@ -180,16 +181,16 @@ def test_a_candidate_measures_trains_converts_and_keeps_its_weights(tmp_path: Pa
 
 
 def test_a_candidate_resumes_from_its_last_rung(tmp_path: Path) -> None:
-    first = Candidate(task(tmp_path, measure=None))
+    first = Candidate(task(tmp_path, measure={}))
     whole = [first.advance() for _ in range(2)]
-    second = Candidate(task(tmp_path, measure=None, trained=1))
+    second = Candidate(task(tmp_path, measure={}, trained=1))
     assert second.advance().epoch.epoch == 2
     assert second.trainer.curve[0] == whole[0].epoch
 
 
 def test_a_diverged_candidate_reports_its_reason(tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
-    report = Candidate(task(tmp_path, measure=None, recipe=recipe)).advance()
+    report = Candidate(task(tmp_path, measure={}, recipe=recipe)).advance()
     assert report.last
     assert report.failure.startswith("Diverged: the training loss became")
 
@@ -198,7 +199,7 @@ def test_a_conversion_beyond_tolerance_fails_the_trial_and_keeps_the_trained_wei
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.candidate.TOLERANCE", -1.0)
-    candidate = Candidate(task(tmp_path, measure=None, recipe=RECIPE.model_copy(update={"epochs": 1})))
+    candidate = Candidate(task(tmp_path, measure={}, recipe=RECIPE.model_copy(update={"epochs": 1})))
     report = candidate.advance()
     assert report.failure.startswith("Conversion: converted and trained outputs differ by")
     assert "7.safetensors" in report.failure
@@ -224,7 +225,7 @@ def test_a_difference_of_float32_algorithms_alone_is_no_failure(
 ) -> None:
     monkeypatch.setattr("search.candidate.convert", lambda model: Imprecise(convert(model)))
     recipe = RECIPE.model_copy(update={"epochs": 1})
-    report = Candidate(task(tmp_path, measure=None, recipe=recipe)).advance()
+    report = Candidate(task(tmp_path, measure={}, recipe=recipe)).advance()
     assert report.failure is None
     assert report.final.conversion_error < 1e-5
 
@@ -252,7 +253,7 @@ def test_running_out_of_memory_gives_it_back_and_says_when(tmp_path: Path, monke
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
     monkeypatch.setattr(Candidate, "train", full)
     monkeypatch.setattr(Candidate, "measured", full)
-    report = Candidate(task(tmp_path, measure=None, gpus=1.0)).advance()
+    report = Candidate(task(tmp_path, measure={}, gpus=1.0)).advance()
     assert report.out_of_memory
     assert report.failure == "out of memory on its GPU: CUDA out of memory; lower training.batch"
     report = Candidate(task(tmp_path, gpus=0.5)).advance()
@@ -293,7 +294,7 @@ def test_networks_are_laid_out_as_the_recipe_says_and_saved_as_everybody_reads_t
         wide = [p for p in trainer.model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
         assert wide
         assert all(w.is_contiguous(memory_format=torch.channels_last) == expected for w in wide)
-    job = task(tmp_path, measure=None, recipe=RECIPE.model_copy(update={"epochs": 1}))
+    job = task(tmp_path, measure={}, recipe=RECIPE.model_copy(update={"epochs": 1}))
     assert Candidate(job).advance().final is not None
     assert load_file(tmp_path / "weights" / "7.safetensors")
 

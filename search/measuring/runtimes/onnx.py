@@ -68,4 +68,7 @@ def written(subject: Subject) -> Path:
             kind.write(subject.model.to("cpu", torch.float32).eval(), example, path)
     except FormatError as error:
         raise MeasureError(str(error)) from None
+    except Exception as error:  # whatever the exporter has to say of a network
+        said = str(error).strip().splitlines()
+        raise MeasureError(f"the network cannot be exported: {said[0] if said else type(error).__name__}") from error
     return path

@@ -13,6 +13,7 @@ from record.measure import Measurement, Point
 from repmlp import CifarNet, ConvBlock, RepMLPBlock, Stage, build
 from search.measuring import energy
 from search.measuring.energy import Rapl
+from search.measuring.locks import DeviceLock
 from search.measuring.points import KEPT, measure, measured
 from search.measuring.runtimes import RUNTIMES, MeasureError, Subject, named
 from tests.conftest import ROOT
@@ -136,7 +137,8 @@ print(json.dumps([0.001] * int(sys.argv[2])))
 
 def test_a_target_of_a_program_is_nobody_elses_device(tmp_path: Path) -> None:
     command = program(tmp_path, "import json, sys; print(json.dumps([0.001] * int(sys.argv[2])))")
-    assert at(runtime="command", command=command, device="phone").device == "phone"
+    with DeviceLock("cpu").shared():  # a trial that trains here is not in its way
+        assert at(runtime="command", command=command, device="phone").device == "phone"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -211,3 +213,12 @@ def test_a_runtime_of_ones_own_measures(tmp_path: Path) -> None:
     subject = Subject(build(NETWORK, True), SHAPE, Point(runtime="tests.own_runtimes:Twice"), tmp_path)
     with pytest.raises(MeasureError, match="has no file"):
         _ = subject.file
+
+
+def test_a_network_that_cannot_be_exported_says_why() -> None:
+    class Branches(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images * 2 if images.sum() > 0 else images
+
+    with pytest.raises(MeasureError, match="the network cannot be exported: "):
+        measure(Branches(), SHAPE, Point(batch=2, seconds=0.02, runtime="onnx"))

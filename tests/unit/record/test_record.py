@@ -135,6 +135,7 @@ def test_every_quantity_has_a_limit_and_a_place_in_a_trial() -> None:
     trial = Trial(0, costs={"params": 7, "macs": 9}, measured={"default": speed}, curve=curve, final=final)
     assert {name: q.value(trial) for name, q in QUANTITIES.items()} == {
         "accuracy": 80.0,
+        "accuracy_int8": None,
         "throughput": 100.0,
         "latency": 40.0,
         "latency_p99": None,
@@ -147,7 +148,8 @@ def test_every_quantity_has_a_limit_and_a_place_in_a_trial() -> None:
         "seconds": 3.0,
     }
     least = {"latency", "latency_p99", "peak_memory", "size", "energy", "macs", "params"}
-    assert set(limits()) == {"min_accuracy", "min_throughput", *(f"max_{name}" for name in least)}
+    most = {"accuracy", "accuracy_int8", "throughput"}
+    assert set(limits()) == {*(f"min_{name}" for name in most), *(f"max_{name}" for name in least)}
     assert {q.value(Trial(0)) for q in QUANTITIES.values() if q.name != "seconds"} == {None}
     study = made(objectives=["accuracy", "throughput"], limits={"max_latency": 50})
     assert study.costs(trial) == {"params": 7, "macs": 9, "throughput": 100.0, "latency": 40.0}

@@ -15,6 +15,7 @@ from repmlp.networks.mobilefacenet import MobileFaceNet
 from repmlp.networks.pspnet import pspnet
 from repmlp.networks.repmlpnet import RepMLPNet, RepMLPNetStage
 from repmlp.networks.resnet import ResNet, ResNetStage, face_resnet, resnet
+from repmlp.networks.timm_net import TimmNet
 from tests.blocks import lived_in
 
 MIXED = RepMLPBlock(partition=4, groups=2, kernels=(1, 3))
@@ -36,6 +37,7 @@ FAMILIES: dict[str, NetworkConfig] = {
     "Non-local": small("plain", context="nonlocal"),
     "GC": small("plain", context="gc"),
     "torchvision ResNet-50": TorchvisionNet(name="resnet50", size=32, classes=5),
+    "timm RepGhost": TimmNet(model="repghostnet_050", size=(32, 32), classes=5),
     "torchvision EfficientNet-B1": TorchvisionNet(name="efficientnet_b1", size=32, classes=5),
     "RepMLP-FaceRes": face_resnet(
         {"c2": {"kind": "bottleneck", "r": 2, "repmlp": replace(MIXED, partition=(3, 3))}},
@@ -83,7 +85,7 @@ def test_a_converted_network_computes_what_the_trained_one_does(
     assert expected.abs().max() > 0
     assert (converted(x) - expected).abs().max() <= bound * expected.abs().max()
     left = [name for name in converted.state_dict() if name.endswith("running_mean")]
-    assert not left or family == "RepMLPNet"  # whose BNs stand before its blocks
+    assert not left or family in ("RepMLPNet", "timm RepGhost")  # whose BNs stand before blocks, and by themselves
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -33,9 +33,9 @@ def test_an_unknown_operator_is_an_error() -> None:
             self.weight = nn.Parameter(torch.ones(1))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cumsum(x * self.weight, 1)
+            return torch.cumprod(x * self.weight, 1)
 
-    with pytest.raises(UnknownOperatorError, match="aten::cumsum"):
+    with pytest.raises(UnknownOperatorError, match="aten::cumprod"):
         count_macs(Odd(), (1, 2, 2))
 
 

@@ -36,7 +36,7 @@ def test_overrides_go_into_the_study(tiny: Path) -> None:
         ("training.learning_rate=-1", "training.learning_rate=-1"),
         (
             "objectives=[accuracy]",
-            "at least one of throughput, latency, latency_p99, peak_memory, size, energy, macs, params",
+            "at least one of accuracy_int8, throughput, latency, latency_p99, peak_memory, size, energy, macs, params",
         ),
         ("objectives=[accuracy, speed]", "'speed'"),
         ("sampler=cmaes", "must be one of surrogate, local, random, tpe, nsga2, gp"),
