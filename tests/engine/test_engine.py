@@ -383,7 +383,7 @@ def test_out_of_memory_says_what_to_do(tiny: Path, monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(Candidate, "train", full)
-    candidate = Candidate(replace(task, gpus=0.5, measure=None))
+    candidate = Candidate(replace(task, gpus=0.5, measure={}))
     report = candidate.advance()
     assert report.out_of_memory
     assert report.failure == "out of memory on its 0.5 of a GPU: CUDA out of memory; lower training.batch"

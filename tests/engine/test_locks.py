@@ -172,7 +172,7 @@ def train_in_a_group(rank: int, folder: str, epochs: int, ended: Any) -> None:
     os.environ["REPMLP_LOCKS"] = folder
     dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
     recipe = RECIPE.model_copy(update={"epochs": epochs})
-    candidate = Candidate(task(Path(folder), workers=2, measure=None, recipe=recipe), (rank, 2))
+    candidate = Candidate(task(Path(folder), workers=2, measure={}, recipe=recipe), (rank, 2))
     for _ in range(epochs):
         candidate.advance()
     ended.put(rank)

@@ -85,8 +85,9 @@ def test_a_candidate_is_measured_trained_converted_and_kept(tmp_path: Path, chan
     candidate = Candidate(task(tmp_path, device="cuda", gpus=0.5, recipe=recipe, data=DATA))
     reports = [candidate.advance() for _ in range(3)]
     assert [r.failure for r in reports] == [None] * 3
-    assert reports[0].throughput.graph
-    assert reports[0].throughput.host_bound is not None
+    speed = reports[0].measured["default"]
+    assert speed.runtime == "cuda-graph"
+    assert speed.host_bound is not None
     assert reports[-1].final.conversion_error <= 1e-5
     assert (tmp_path / "weights" / "7.safetensors").is_file()
 
@@ -95,8 +96,9 @@ def test_replays_are_at_least_as_fast_as_launches() -> None:
     conditions = Point(batch=128, seconds=0.2)
     model = build(WIDE, deploy=True)
     graph = measure(model, (1, 16, 16), conditions, "cuda")
-    launched = measure(model, (1, 16, 16), conditions.model_copy(update={"graph": False}), "cuda")
-    assert (graph.graph, launched.graph) == (True, False)
+    launched = measure(model, (1, 16, 16), conditions.model_copy(update={"runtime": "torch"}), "cuda")
+    assert (graph.runtime, launched.runtime) == ("cuda-graph", "torch")
+    assert (graph.host_bound is None, launched.host_bound is None) == (False, True)
     assert graph.median > 0.9 * launched.median
 
 
@@ -135,7 +137,7 @@ def test_running_out_of_memory_leaves_none_of_it_taken(tmp_path: Path) -> None:
     huge = replace(WIDE, stages=tuple(replace(s, channels=16 * s.channels) for s in WIDE.stages))
     free, _ = torch.cuda.mem_get_info()
     data = DATA.model_copy(update={"size": 16})
-    job = task(tmp_path, device="cuda", gpus=0.02, recipe=EXACT, data=data, config=config_to_dict(huge), measure=None)
+    job = task(tmp_path, device="cuda", gpus=0.02, recipe=EXACT, data=data, config=config_to_dict(huge), measure={})
     report = Candidate(job).advance()
     torch.cuda.set_per_process_memory_fraction(1.0)
     assert report.out_of_memory
