@@ -19,6 +19,7 @@ FIELDS = {
     "size classes",
     "repmlp.networks.mobilefacenet:MobileFaceNet": "kind in_channels size classes width",
     "repmlp.networks.baselines:TorchvisionNet": "kind name in_channels size classes",
+    "repmlp.networks.timm_net:TimmNet": "kind model in_channels size classes",
 }
 """Fields that are in an identity at any value, by where their class is: those of the first recorded runs.
 

@@ -24,6 +24,8 @@ class TimmNet:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not isinstance(self.model, str):
+            raise ValueError(f"model={self.model!r} must be the name of one of timm's")
         if not timm().is_model(self.model):
             near = ", ".join(timm().list_models(f"*{self.model[:6]}*")[:5]) or "see timm.list_models()"
             raise ValueError(f"model={self.model!r} is not one of timm's; some are {near}")

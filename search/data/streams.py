@@ -1,5 +1,6 @@
 """Image sets too large to hold: read from files and augmented by worker processes as training goes."""
 
+import math
 import os
 import signal
 import struct
@@ -29,6 +30,9 @@ Transform = Callable[[Any, Any], tuple[Tensor, Tensor]]
 """From an image `(3, H, W)` and its target to what is stacked into batches: `(k, 3, size, size)` and k targets."""
 
 Labelled = TypeVar("Labelled", bound=tuple[str, int])
+
+VALUES = 2**26
+"""Numbers of a batch of images that are evaluated, at most: 256 MiB."""
 
 
 class Item(NamedTuple):
@@ -92,9 +96,10 @@ class Stream:
 
     def evaluated(self, examples: Sequence[Example]) -> Iterator[Batch]:
         """Yield examples as they are evaluated, in order."""
-        indices = [i.tolist() for i in torch.arange(len(examples)).split(32)]
+        most = max(1, min(32, VALUES // (3 * math.prod(self.size))))
+        indices = [i.tolist() for i in torch.arange(len(examples)).split(most)]
         for images, targets in self.loaded(examples, indices, training=False):
-            yield from zip(images.split(32), targets.split(32), strict=True)
+            yield from zip(images.split(most), targets.split(most), strict=True)
 
     def loaded(
         self, examples: Sequence[Example], indices: list[list[int]], training: bool, seed: int = 0
