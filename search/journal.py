@@ -159,7 +159,7 @@ class Journal:
             self.first.setdefault(trial.training, trial)
         if trial.confirmed:
             self.twice.setdefault(trial.deploy_id, {}).update(trial.confirmed)
-        if trial.measured:
+        if trial.measured or trial.confirmed:
             speeds = self.speeds.setdefault(trial.deploy_id, {})
             self.speeds[trial.deploy_id] = {**trial.measured, **speeds, **trial.confirmed}
 

@@ -257,14 +257,3 @@ def unset(config: NetworkConfig, deploy: bool) -> nn.Module:
             f"{LARGEST:,} are handled here, so use smaller channels, partitions or widths."
         )
     return model
-
-
-def counted(table: int, say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, int]]:
-    """Count the networks of a table of the paper, naming each meanwhile; none if there is no such table."""
-    counts = {}
-    for row, config in TABLES.get(table, {}).items():
-        say(f"Table {table}: counting {row}")
-        counts[row] = network_costs(config)
-    if table == 1:
-        counts["A) before conversion"] = training_costs(TABLES[1]["Pure MLP"])
-    return counts

@@ -34,7 +34,7 @@ SURE = 400
 """Batches timed one by one from which a 99th percentile has a 95 % interval that ends: from 368 (0.99^n < 0.025)."""
 
 KEPT: dict[NetworkConfig, dict[str, bytes]] = {}
-"""Exported files of the reference network that was measured last, by name."""
+"""Exported files of the reference network that was measured last, by name; in memory, as large as they are."""
 
 
 def measured(
@@ -85,8 +85,9 @@ def measured(
 def quiet(point: Point, device: str) -> Iterator[None]:
     """Have the device of a point alone; trials on a GPU pause too, since they also use the CPU."""
     with ExitStack() as stack:
-        for name in sorted({str(point.device), *({device} & {"cuda"} if point.device == "cpu" else ())}, reverse=True):
-            stack.enter_context(DeviceLock(name).alone())
+        if point.device == "cpu" and device == "cuda":
+            stack.enter_context(DeviceLock(device).alone())
+        stack.enter_context(DeviceLock(str(point.device)).alone())
         yield
 
 

@@ -1,5 +1,6 @@
 """The accuracy that a trained network keeps with 8-bit weights and activations, in the runtime that would run it."""
 
+import copy
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -50,7 +51,10 @@ def accuracy_int8(trainer: Trainer, converted: nn.Module) -> float:
         path = Path(folder) / kind.file
         try:
             with quiet():
-                kind.write(converted.to("cpu", torch.float32).eval(), calibration(trainer.data), path)
+                model = (
+                    copy.deepcopy(converted).to("cpu", torch.float32).eval()
+                )  # which is judged after this, where it is
+                kind.write(model, calibration(trainer.data), path)
         except Exception as error:  # whatever exporter and quantizer have to say of a network
             said = str(error).strip().splitlines()
             raise MeasureError(f"accuracy_int8: {said[0] if said else type(error).__name__}") from error

@@ -12,11 +12,12 @@ import torch
 from record.files import checked, read_study
 from record.run import open_run
 from record.study import StudyError
-from repmlp import CifarNet, RepMLPBlock, Stage, build
+from repmlp import CifarNet, RepMLPBlock, Stage, build, convert
 from search.data import load
 from search.formats.onnx import Onnx
 from search.formats.onnx_int8 import OnnxInt8, part_groups
-from search.training.int8 import calibration
+from search.training.int8 import accuracy_int8, calibration
+from search.training.trainer import Trainer
 from tests.driving import engine_of, work_off
 
 GROUPS = 4
@@ -97,3 +98,11 @@ def test_an_objective_that_only_the_end_tells_needs_a_cost_beside_it() -> None:
         checked({"name": "s", "also": ["macs"]})
     with pytest.raises(StudyError, match="min_accuracy_int8 is not there"):
         checked({"name": "s", "limits": {"min_accuracy_int8": 3}})
+
+
+def test_the_network_that_is_quantized_stays_as_it_is(tiny: Path) -> None:
+    study = read_study(tiny)
+    trainer = Trainer(NETWORK, study.data, study.training, 0)
+    converted = convert(trainer.model).double()
+    accuracy_int8(trainer, converted)
+    assert {p.dtype for p in converted.parameters()} == {torch.double}
