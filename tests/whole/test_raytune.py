@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +77,33 @@ def test_throughput_is_measured_on_the_nodes_that_are_named(tiny: Path, cluster:
     assert entry.measured["default"].relative is not None
     assert entry.confirmed
     assert engine.finished
+
+
+def test_a_trial_whose_worker_is_not_reached_is_begun_anew_later_and_fails_after_so_many_times(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Ray says of a worker on a node that does not answer was the end of its trial before that counted as lost."""
+    monkeypatch.setattr(raytune, "LATER", 0.2)
+    engine = engine_of(tiny, "trials=1", "resources.concurrent=1", "halving=null")
+    asking = raytune.AskEngine(engine, "")
+    unreached = "The actor 1 is unavailable: The actor is temporarily unavailable: RpcError"
+    for turn in range(1 + raytune.TIMES):
+        given = asking.suggest(f"t{turn}")
+        assert isinstance(given, dict)
+        assert given["job"].number == 0
+        asking.errors[f"t{turn}"] = unreached
+        asking.on_trial_complete(f"t{turn}", error=True)
+        if turn < raytune.TIMES:
+            assert engine.journal.trials[0].open
+            assert asking.suggest("early") is None
+            time.sleep(0.25)
+    assert (engine.journal.trials[0].state, engine.journal.trials[0].reason) == ("failed", unreached)
+
+
+def test_what_a_worker_says_of_itself_ends_its_trial_at_once(tiny: Path) -> None:
+    engine = engine_of(tiny, "trials=1", "halving=null")
+    asking = raytune.AskEngine(engine, "")
+    assert isinstance(asking.suggest("t"), dict)
+    asking.errors["t"] = "KeyError: 'x'"
+    asking.on_trial_complete("t", error=True)
+    assert (engine.journal.trials[0].state, engine.journal.trials[0].reason) == ("failed", "KeyError: 'x'")
