@@ -42,6 +42,8 @@ class Recipe(BaseModel):
     """s of AM-Softmax."""
     fc3_penalty: float = Field(default=0, ge=0)
     """Factor of `repmlp.penalty.distance_penalty`, which drives far weights of the merged FC3 to zero."""
+    fc3_range: float = Field(default=0, ge=0)
+    """Factor of `repmlp.penalty.range_penalty`, which keeps the merged FC3 within a range that 8 bits hold well."""
     precision: Precision = "auto"
     """Of products; weights stay float32. auto takes bfloat16 where the device multiplies it in hardware, float16, with
     a scaled loss, on GPUs before Ampere, else float32; a study settles it when it begins, and keeps it."""

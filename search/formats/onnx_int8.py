@@ -1,19 +1,25 @@
 """ONNX files with 8-bit weights and activations, run by onnxruntime."""
 
+import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from search.formats import FormatError
 from search.formats.onnx import Onnx
 
-BATCH = 32
-"""Images that are calibrated on at once."""
-PERCENTILE = 99.99
-"""Of activations that 8 bits cover: the rare largest ones would take the steps of all others."""
+BATCH = 8
+"""Images at a time of which all activations are held."""
+STEPS = 255
+BINS = 2048
+"""Of the histogram of an activation."""
+SHRUNK = torch.linspace(0.02, 1, 197, dtype=torch.float64)
+"""Ranges that are tried, as shares of the whole."""
+Range = tuple[float, float]
 
 
 class OnnxInt8(Onnx):
@@ -27,53 +33,125 @@ class OnnxInt8(Onnx):
         with tempfile.TemporaryDirectory() as folder:
             exact = Path(folder) / "exact.onnx"
             super().write(model, example[:2], exact)
-            quantize(exact, path, example)
+            ready = prepared(exact)
+            quantize(ready, path, ranges(ready, example))
 
 
-def quantize(exact: Path, path: Path, images: Tensor) -> None:
-    """Write the quantized form of an ONNX file.
+def prepared(exact: Path) -> Any:
+    """Return the model of an ONNX file as it can be quantized.
 
     Raises:
-        FormatError: if it cannot be quantized.
+        FormatError: if it cannot be.
     """
     import onnx
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Images(CalibrationDataReader):
-        """Gives the images a batch at a time."""
-
-        def __init__(self) -> None:
-            self.batches: Iterator[Tensor] = iter(images.split(BATCH))
-
-        def get_next(self) -> Any:
-            batch = next(self.batches, None)
-            return None if batch is None else {"images": batch.numpy()}
 
     ready = exact.with_name("ready.onnx")
     try:
         quant_pre_process(str(exact), str(ready))
-        model = onnx.load(ready)
-        part_groups(model.graph)
-        quantize_static(
-            model,
-            str(path),
-            Images(),
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": PERCENTILE},
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
     except (RuntimeError, ValueError, NotImplementedError) as error:
         raise FormatError(f"onnx-int8: {' '.join(str(error).split())}") from None
+    model = onnx.load(ready)
+    part_groups(model.graph)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def least_error(counts: Tensor, edges: Tensor) -> Range:
+    """Return the share of the whole range of which 255 steps have the least mean absolute error.
+
+    Rare large values would take the steps of all others; those beyond the range are clipped to it.
+
+    Args:
+        counts: `(B,)`, how many values are in each bin.
+        edges: `(B + 1,)`, of the bins; 0 is within.
+    """
+    values = (edges[1:] + edges[:-1]) / 2
+    lows, highs = SHRUNK[:, None] * edges[0], SHRUNK[:, None] * edges[-1]
+    clipped = (values - values.clamp(lows, highs)).abs()
+    errors = torch.where(clipped > 0, clipped, (highs - lows) / STEPS / 4)
+    best = int((counts * errors).sum(1).argmin())
+    return float(lows[best]), float(highs[best])
+
+
+def ranges(model: Any, images: Tensor) -> dict[str, Range]:
+    """Return the range that 8 bits cover of each activation of a model."""
+    return {name: least_error(*found) for name, found in histograms(model, images).items()}
+
+
+def histograms(model: Any, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return counts and edges of the values of each activation of a model, see `least_error`."""
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
+    for name, values in activations(model, images):
+        low[name] = min(low.get(name, 0.0), float(values.min()))
+        high[name] = max(high.get(name, 0.0), float(values.max()))
+    counts = {name: torch.zeros(BINS, dtype=torch.float64) for name in low}
+    for name, values in activations(model, images):
+        if high[name] > low[name]:
+            counts[name] += torch.histc(values, BINS, low[name], high[name])
+    return {n: (found, torch.linspace(low[n], high[n], BINS + 1, dtype=torch.float64)) for n, found in counts.items()}
+
+
+def activations(model: Any, images: Tensor, names: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Yield for some images at a time the name and all values of each float tensor of a model, or of those named."""
+    import onnx
+    import onnxruntime
+
+    float32 = onnx.TensorProto.FLOAT
+    given = {value.name for value in model.graph.input}
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    made = list(names) or [
+        name for node in model.graph.node for name in node.output if kinds.get(name, float32) == float32
+    ]
+    seen = copy.deepcopy(model)
+    del seen.graph.output[:]
+    seen.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for batch in images.split(BATCH):
+        yield from ((name, batch.float()) for name in given if not names)
+        found = session.run(made, {"images": batch.numpy()})
+        yield from ((name, torch.from_numpy(values)) for name, values in zip(made, found, strict=True))
+
+
+def quantize(model: Any, path: Path, known: Mapping[str, Range], per_channel: bool = True, keep: bool = False) -> None:
+    """Write the quantized form of a model.
+
+    Args:
+        model: as `prepared`; it is left as it is.
+        path: to write.
+        known: range of each activation.
+        per_channel: whether each output channel of a layer has a scale of its own.
+        keep: whether a ReLU stays that the range of what follows makes redundant.
+
+    Raises:
+        FormatError: if it cannot be quantized.
+    """
+    import numpy as np
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    data = {n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in known.items()}
+    try:
+        quantizer = QDQQuantizer(
+            copy.deepcopy(model),
+            per_channel=per_channel,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[],
+            op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
+            extra_options={"QDQKeepRemovableActivations": keep},
+        )
+        quantizer.quantize_model()
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise FormatError(f"onnx-int8: {' '.join(str(error).split())}") from None
+    quantizer.model.save_model_to_file(str(path), False)
 
 
 def part_groups(graph: Any) -> None:

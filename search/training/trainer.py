@@ -19,7 +19,7 @@ from record.recipe import Recipe
 from record.trial import EpochResult
 from repmlp import build
 from repmlp.networks import NetworkConfig
-from repmlp.penalty import distance_penalty
+from repmlp.penalty import distance_penalty, range_penalty
 from search.data import Batch, DataConfig, Shard, Source, TaskName, load
 from search.measuring.switches import switches
 from search.training.checkpoints import Owner, read, write
@@ -82,7 +82,7 @@ class Trainer:
             torch.manual_seed(seed)
             self.model = build(config).to(device).to(memory_format=self.layout)
             self.task = make_task(data.task, self.data, config.classes, recipe).to(device)
-        objective: nn.Module = Objective(self.model, self.task, recipe.fc3_penalty)
+        objective: nn.Module = Objective(self.model, self.task, recipe)
         parameters = list(objective.parameters())
         if recipe.compiled:
             torch._dynamo.reset()
@@ -251,18 +251,23 @@ class Trainer:
 
 
 class Objective(nn.Module):
-    """Network, task and penalty as one module, which data-parallel training needs to see whole."""
+    """Network, task and penalties as one module, which data-parallel training needs to see whole."""
 
-    def __init__(self, model: nn.Module, task: Task, fc3_penalty: float) -> None:
+    def __init__(self, model: nn.Module, task: Task, recipe: Recipe) -> None:
         super().__init__()
-        self.model, self.task, self.fc3_penalty = model, task, fc3_penalty
+        self.model, self.task = model, task
+        self.penalties = [
+            (factor, penalty)
+            for factor, penalty in ((recipe.fc3_penalty, distance_penalty), (recipe.fc3_range, range_penalty))
+            if factor
+        ]
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the task's loss, and what is minimised."""
-        loss = self.task.loss(self.model(images), targets)
-        if not self.fc3_penalty:
-            return loss, loss
-        return loss, loss + self.fc3_penalty * distance_penalty(self.model)
+        loss = minimised = self.task.loss(self.model(images), targets)
+        for factor, penalty in self.penalties:
+            minimised = minimised + factor * penalty(self.model)
+        return loss, minimised
 
 
 def relative(difference: float, largest: float) -> float:

@@ -1,0 +1,1 @@
+"""What 8 bits cost trained networks, by how they are quantized."""

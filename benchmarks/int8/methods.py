@@ -1,0 +1,221 @@
+"""Ways to 8 bits: from a converted network to one that computes as its quantized form does."""
+
+import copy
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.int8.equalize import equalized
+from repmlp import convert
+from repmlp.grouped_linear import GroupedLinear
+from repmlp.penalty import crest, has_fc3
+from search.formats import Network, quiet
+from search.formats.onnx import Onnx
+from search.formats.onnx_int8 import (
+    BATCH,
+    SHRUNK,
+    STEPS,
+    Range,
+    activations,
+    histograms,
+    least_error,
+    prepared,
+    quantize,
+)
+
+FLOAT = "float32"
+DEFAULT = "per channel"
+LEVELS = 127
+ROUNDS = 2
+"""How often biases are corrected: a layer's shift is also that of layers before it."""
+Choice = Callable[[Tensor, Tensor], Range]
+"""From the histogram of an activation to the range that 8 bits cover, as `search.formats.onnx_int8.least_error`."""
+
+
+class Subject:
+    """A converted network, and images that it is calibrated on, `(N, C, H, W)` float32, whole batches."""
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self.model, self.images = model, images
+        self.known: dict[bool, tuple[Any, dict[str, tuple[Tensor, Tensor]]]] = {}
+
+    def ready(self, equal: bool) -> tuple[Any, dict[str, tuple[Tensor, Tensor]]]:
+        """Return the model that is quantized and histograms of its activations, which are made once."""
+        if equal not in self.known:
+            with tempfile.TemporaryDirectory() as folder, quiet():
+                exact = Path(folder) / "exact.onnx"
+                Onnx().write(equalized(self.model)[0] if equal else self.model, self.images[:2], exact)
+                model = prepared(exact)
+            self.known[equal] = model, histograms(model, self.images)
+        return self.known[equal]
+
+
+Method = Callable[[Subject], Network]
+"""From a network to how it computes then."""
+
+
+def weights_only(subject: Subject, per_channel: bool) -> Network:
+    """Round the weights to 8 bits, and nothing else."""
+    model = copy.deepcopy(subject.model)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | GroupedLinear):
+            layer.weight.data = rounded(layer.weight.data, per_channel)
+    return model
+
+
+def rounded(weight: Tensor, per_channel: bool) -> Tensor:
+    """Return a weight, output channels first, in steps of 1/127 of its largest entry."""
+    rows = weight.flatten(1) if per_channel else weight.reshape(1, -1)
+    step = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / LEVELS
+    return ((rows / step).round() * step).view_as(weight)
+
+
+def static(
+    subject: Subject,
+    choose: Choice = least_error,
+    per_channel: bool = True,
+    equal: bool = False,
+    unbiased: bool = False,
+) -> Network:
+    """Quantize weights and activations, as an export does.
+
+    Args:
+        subject: the network.
+        choose: the range of each activation.
+        per_channel: whether each output channel of a layer has a scale of its own.
+        equal: whether ranges are levelled across layers before.
+        unbiased: whether biases are corrected after.
+    """
+    first, seen = subject.ready(equal)
+    model, ranges = copy.deepcopy(first), {name: choose(*found) for name, found in seen.items()}
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "quantized.onnx"
+        for _ in range(ROUNDS if unbiased else 0):
+            quantize(model, path, ranges, per_channel, keep=True)
+            correct(model, first, path, subject.images)
+        quantize(model, path, ranges, per_channel)
+        return Onnx().open(path, torch.get_num_threads())
+
+
+def whole(counts: Tensor, edges: Tensor) -> Range:
+    """Take the range from the smallest to the largest value."""
+    return float(edges[0]), float(edges[-1])
+
+
+def percentile(counts: Tensor, edges: Tensor, share: float) -> Range:
+    """Take the range that leaves out so small a share of the values at each end, but for 0."""
+    below = torch.cat([counts.new_zeros(1), counts.cumsum(0) / counts.sum()])
+    low, high = edges[below <= 1 - share][-1], edges[below >= share][0]
+    return min(0.0, float(low)), max(0.0, float(high))
+
+
+def divergence(counts: Tensor, edges: Tensor) -> Range:
+    """Take the range whose 255 steps have the least Kullback-Leibler divergence from the values, as TensorRT does."""
+    values, best, least = (edges[1:] + edges[:-1]) / 2, whole(counts, edges), math.inf
+    if edges[-1] == edges[0]:
+        return best
+    for share in SHRUNK:
+        low, high = share * edges[0], share * edges[-1]
+        inside = (values >= low) & (values <= high)
+        exact = counts[inside]
+        if not exact.sum():
+            continue
+        step = ((values[inside] - low) / (high - low) * STEPS).round().long()
+        mass, filled = (exact.new_zeros(STEPS + 1).index_add(0, step, part) for part in (exact, (exact > 0).double()))
+        coarse = torch.where(exact > 0, mass[step] / filled[step].clamp_min(1), 0)
+        exact[0] += counts[values < low].sum()
+        exact[-1] += counts[values > high].sum()
+        p, q = exact / exact.sum(), (coarse / coarse.sum()).clamp_min(1e-12)
+        found = float(torch.special.xlogy(p, p / q).sum())
+        if found < least:
+            best, least = (float(low), float(high)), found
+    return best
+
+
+def biased(graph: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
+    """Yield outputs of layers, each with its bias and whether channels are the output's second axis, not its last."""
+    constants = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        known = [name for name in node.input[1:] if constants.get(name, 0) > 1]
+        if node.op_type in ("Conv", "Gemm") and len(node.input) == 3:
+            yield node.output[0], (node.input[2], node.op_type == "Conv")
+        elif node.op_type == "Add" and known:
+            yield node.output[0], (known[0], False)
+
+
+def shifts(model: Any, images: Tensor, biases: Mapping[str, tuple[str, bool]]) -> dict[str, Tensor]:
+    """Return the sum over batches of the mean of each layer's output, in the shape of its bias."""
+    total: dict[str, Tensor] = {}
+    for output, values in activations(model, images, list(biases)):
+        total[output] = total.get(output, 0) + values.double().movedim(1, -1) if biases[output][1] else values
+    return total
+
+
+def correct(model: Any, exact: Any, quantized: Path, images: Tensor) -> None:
+    """Add to each bias of a model the mean by which its quantized form falls short there (arXiv 1906.04721, 4.2).
+
+    Args:
+        model: changed in place.
+        exact: the model as it was, whose outputs of layers are right.
+        quantized: file of the quantized form of `model`.
+        images: they are the means over these, as many as make whole batches.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    constants, biases = {tensor.name: tensor for tensor in model.graph.initializer}, dict(biased(model.graph))
+    total: dict[str, Tensor] = {}
+    for sign, side in ((1, exact), (-1, onnx.load(quantized))):
+        for output, values in activations(side, images, list(biases)):
+            of_images = values.double() * sign
+            total[output] = total[output] + of_images if output in total else of_images
+    for output, (name, channels) in biases.items():
+        bias = torch.from_numpy(numpy_helper.to_array(constants[name]).copy())
+        gap = total[output].movedim(1, -1) if channels else total[output]
+        gap = gap.reshape(-1, *gap.shape[gap.dim() - bias.dim() :]).mean(0) * BATCH / len(images)
+        same = [axis for axis, length in enumerate(bias.shape) if length == 1]
+        bias += (gap.mean(same, keepdim=True) if same else gap).view_as(bias)
+        constants[name].CopyFrom(numpy_helper.from_array(bias.numpy(), name))
+
+
+def crests(trained: nn.Module) -> dict[str, float]:
+    """Return the geometric mean over rows of max |w| / rms(w): of FC3 alone, of the merged FC3, and of other layers."""
+    blocks = [block for block in trained.modules() if has_fc3(block)]
+    others = [layer for layer in convert(trained).modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    rows = {
+        "fc3_alone": [block.fc3.weight for block in blocks],
+        "fc3_merged": [block.merged_fc3()[0] for block in blocks],
+        "others": [layer.weight for layer in others if layer.weight[0].numel() > 1],
+    }
+    return {name: crest_of(found) for name, found in rows.items()}
+
+
+def crest_of(weights: list[Tensor]) -> float:
+    """Return the mean over layers; NaN if there are none."""
+    found = [float(crest(w.detach().double().flatten(1))) for w in weights]
+    return math.exp(sum(found) / len(found)) if found else math.nan
+
+
+METHODS: Mapping[str, Method] = {
+    FLOAT: lambda subject: subject.model,
+    "weights alone, per tensor": partial(weights_only, per_channel=False),
+    "weights alone": partial(weights_only, per_channel=True),
+    "whole range, per tensor": partial(static, choose=whole, per_channel=False),
+    "whole range": partial(static, choose=whole),
+    "entropy": partial(static, choose=divergence),
+    "99.99 %": partial(static, choose=partial(percentile, share=0.9999)),
+    "99.9 %": partial(static, choose=partial(percentile, share=0.999)),
+    DEFAULT: static,
+    "per tensor": partial(static, per_channel=False),
+    "per tensor, equalized": partial(static, per_channel=False, equal=True),
+    "equalized": partial(static, equal=True),
+    "bias corrected": partial(static, unbiased=True),
+    "equalized, bias corrected": partial(static, equal=True, unbiased=True),
+}
+"""By name; where it does not say otherwise, weights are quantized per channel and ranges have the least error."""
