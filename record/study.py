@@ -173,7 +173,8 @@ class Search(Study):
     {name: ..., and its arguments}."""
     start_with: tuple[Literal["paper"] | dict[str, Any], ...] = ()
     """Networks to try first: parameters of the space by name, such as {stage1.kind: repmlp}, what is left out being as
-    plain as possible; or paper, for the networks of Tables 2-4 that the space holds."""
+    plain as possible; paper, for the networks of Tables 2-4 that the space holds; or any network to set beside the
+    space's, described as `fixed` does, such as {build: timm, model: repvit_m0_9}."""
     from_runs: tuple[str, ...] = ()
     """Earlier runs (folders, or URL#NAME). Their results are taken over if data, training and, where speed counts,
     measurement are the same; else the search starts with the networks of their fronts."""

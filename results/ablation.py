@@ -102,7 +102,8 @@ def note(group: pd.DataFrame, found: Difference | None) -> str:
     parts = []
     if (group["twin"].notna()).all():
         parts.append("the same network and trainings as another row")
-    failed = group[group["outcome"] == "failed"]
+    done = group.loc[group["outcome"] == "complete", "seed"]
+    failed = group[(group["outcome"] == "failed") & ~group["seed"].isin(done)]
     if len(failed):
         parts.append(f"{len(failed)} failed: {failed['reason'].iloc[0]}")
     if found is not None and found.n < LEAST:

@@ -171,8 +171,8 @@ class Engine:
         """Ask until a network comes that keeps the limits and is new; None if that takes too long."""
         while not self.spent:
             live = self.journal.ask()
-            asked = Recorded(live)
-            network = self.networks.suggest(asked)
+            asked, given = Recorded(live), live.user_attrs.get("given")
+            network = self.networks.given(given) if given else self.networks.suggest(asked)
             description = self.networks.describe(network)
             trial = self.journal.add(live, asked.params, description, self.policy.seed())
             if self.admitted(trial):

@@ -112,14 +112,21 @@ class Journal:
         if not trial.config:
             if trial.open:
                 self.live[trial.number].set_user_attr("reason", "interrupted before its network was chosen")
-                if wanted := frozen.system_attrs.get("fixed_params"):
-                    self.optuna.enqueue_trial(wanted)
+                if (wanted := frozen.system_attrs.get("fixed_params")) is not None:
+                    self.optuna.enqueue_trial(wanted, {"given": frozen.user_attrs.get("given")})
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
             return
         self.keep(trial)
         recorded = frozen.user_attrs.get("outcome")
         if recorded and trial.open:  # cut off between its record and Optuna's
             self.end(trial, State(recorded), trial.reason)
+
+    def enqueue(self, params: dict[str, Any], given: Mapping[str, Any] | None = None) -> None:
+        """Have a network asked for before others: by its parameters, if they are new, or one that is described."""
+        if given is None:
+            self.optuna.enqueue_trial(params, skip_if_exists=True)
+        else:
+            self.optuna.enqueue_trial(params, {"given": given})
 
     def ask(self) -> optuna.Trial:
         """Return the next trial that is enqueued, by this tool or by a dashboard, else a new one.

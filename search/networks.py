@@ -1,5 +1,6 @@
 """The networks that a study may choose from, and what is known of each without training it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from repmlp import config_to_dict, deploy_id, training_id
 from repmlp.networks import NetworkConfig
 from search.measuring.costs import network_costs, training_costs
 from spaces.choices import Plainest, Preset, Trial
+from spaces.named import named
 
 Image = tuple[int, tuple[int, int], int]
 """Channels, (H, W) and classes of the data."""
@@ -28,10 +30,13 @@ class Description:
 
 
 class Networks(Protocol):
-    """Where an engine gets networks from; what `suggest` gives is passed on as it is."""
+    """Where an engine gets networks from; what `suggest` and `given` give is passed on as it is."""
 
     def suggest(self, trial: Trial) -> Any:
         """Ask `trial` for a network."""
+
+    def given(self, values: Mapping[str, Any]) -> Any:
+        """Return the network of a description, as `spaces.named` has it, which need not be one of these."""
 
     def identify(self, network: Any) -> tuple[dict[str, Any], str]:
         """Return its canonical configuration and training id; cheap."""
@@ -60,6 +65,14 @@ class SpaceNetworks:
             ValueError: if the space has none for such images.
         """
         return self.space.suggest(trial, *self.image)
+
+    def given(self, values: Mapping[str, Any]) -> NetworkConfig:
+        """Return the network of a description, which need not be one of the space's.
+
+        Raises:
+            ValueError: if the description is wrong.
+        """
+        return named(str(values.get("model", values.get("build", "given"))), values, *self.image)
 
     def identify(self, network: NetworkConfig) -> tuple[dict[str, Any], str]:
         """Return its canonical configuration and training id."""

@@ -3,6 +3,7 @@
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from record.folders import hidden, opened, whole
 from record.front import front_of
@@ -14,6 +15,7 @@ from search.journal import Journal
 from search.networks import Networks
 from search.samplers.proposing import Params
 from spaces.choices import Preset, Recorded
+from spaces.named import WAYS
 from spaces.starts import PAPER
 
 
@@ -25,11 +27,13 @@ def begin(study: Study, networks: Networks, journal: Journal) -> None:
     """
     if "begun" in journal.optuna.user_attrs or not isinstance(study, Search):
         return
+    for values in rivals(study):
+        journal.enqueue({}, values)
     first = starts(study, networks)
     for run in study.from_runs:
         first += take_over(run, study, networks, journal)
     for params in first:
-        journal.optuna.enqueue_trial(params, skip_if_exists=True)
+        journal.enqueue(params)
     journal.optuna.set_user_attr("begun", True)
 
 
@@ -37,14 +41,25 @@ def check(study: Study, networks: Networks) -> None:
     """Raise StudyError unless all that a study is to begin with is there; nothing is written."""
     if isinstance(study, Search):
         starts(study, networks)
+        for values in rivals(study):
+            try:
+                networks.given(values)
+            except ValueError as error:
+                raise StudyError(f"start_with: {error}") from None
         for run in study.from_runs:
             read_earlier(run)
 
 
+def rivals(study: Search) -> list[dict[str, Any]]:
+    """Return the descriptions of networks to start with that need not be the space's."""
+    return [wanted for wanted in study.start_with if isinstance(wanted, dict) and not set(WAYS).isdisjoint(wanted)]
+
+
 def starts(study: Search, networks: Networks) -> list[Params]:
-    """Return the parameters of the networks that the study names."""
+    """Return the parameters of the space's networks that the study names."""
     found: list[Params] = []
-    for wanted in study.start_with:
+    others = rivals(study)
+    for wanted in (wanted for wanted in study.start_with if wanted not in others):
         if wanted == "paper":
             drawn = [Preset(params) for params in PAPER.values()]
             for preset in drawn:

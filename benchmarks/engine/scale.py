@@ -44,6 +44,7 @@ from search.networks import Description
 from search.samplers.surrogate import flat
 from spaces.choices import Trial as Asked
 from spaces.cifar_mlp import CifarMLPSpace
+from spaces.named import named
 
 IMAGE = (3, (32, 32), 10)
 SPACE = CifarMLPSpace()
@@ -56,6 +57,9 @@ class MadeUpNetworks:
 
     def suggest(self, trial: Asked) -> NetworkConfig:
         return SPACE.suggest(trial, *IMAGE)
+
+    def given(self, values: Mapping[str, Any]) -> NetworkConfig:
+        return named("given", values, *IMAGE)
 
     def identify(self, network: NetworkConfig) -> tuple[dict[str, Any], str]:
         return config_to_dict(network), training_id(network)

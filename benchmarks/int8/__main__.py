@@ -79,10 +79,11 @@ def speeds(run: Run, trial: int) -> Iterator[Row]:
             }
 
 
-def networks(runs: list[Run]) -> Iterator[tuple[Run, int]]:
-    """Yield the trained networks of runs, each network's first seed first."""
+def networks(runs: list[Run], names: list[str] | None) -> Iterator[tuple[Run, int]]:
+    """Yield the trained networks of runs, or those of some names; each network's first seed first."""
     for run in runs:
         complete = run.trials[run.trials["outcome"] == "complete"]
+        complete = complete[complete["param.network"].isin(names or complete["param.network"])]
         for trial in complete.sort_values("seed", kind="stable").index:
             yield run, int(trial)
 
@@ -97,13 +98,14 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="FILE of FILE.csv, and with --speed FILE-speed.csv")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--networks", nargs="+", metavar="NAME")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     path = given.out.with_name(f"{given.out.name}{'-speed' * given.speed}.csv")
     rows = known(path)
-    for run, trial in networks([open_run(folder) for folder in given.runs]):
+    for run, trial in networks([open_run(folder) for folder in given.runs], given.networks):
         done = {row.get("method") for row in rows if (row["run"], row["trial"]) == (run.name, trial)}
         if given.speed:
             found = iter(()) if done or run.trials.loc[trial, "seed"] != run.study.seed else speeds(run, trial)

@@ -3,10 +3,10 @@
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from search.formats.onnx_int8 import (
     SHRUNK,
     STEPS,
     Range,
-    activations,
     histograms,
     least_error,
     prepared,
@@ -32,8 +31,6 @@ from search.formats.onnx_int8 import (
 FLOAT = "float32"
 DEFAULT = "per channel"
 LEVELS = 127
-ROUNDS = 2
-"""How often biases are corrected: a layer's shift is also that of layers before it."""
 Choice = Callable[[Tensor, Tensor], Range]
 """From the histogram of an activation to the range that 8 bits cover, as `search.formats.onnx_int8.least_error`."""
 
@@ -43,17 +40,19 @@ class Subject:
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         self.model, self.images = model, images
-        self.known: dict[bool, tuple[Any, dict[str, tuple[Tensor, Tensor]]]] = {}
+        self.known: dict[tuple[bool, bool], tuple[Any, dict[str, tuple[Tensor, Tensor]]]] = {}
 
-    def ready(self, equal: bool) -> tuple[Any, dict[str, tuple[Tensor, Tensor]]]:
+    def ready(self, equal: bool, correct: bool) -> tuple[Any, dict[str, tuple[Tensor, Tensor]]]:
         """Return the model that is quantized and histograms of its activations, which are made once."""
-        if equal not in self.known:
+        if (equal, correct) not in self.known:
+            module = equalized(self.model)[0] if equal else self.model
+            module = unbiased(module, self.images, per_channel=True) if correct else module
             with tempfile.TemporaryDirectory() as folder, quiet():
                 exact = Path(folder) / "exact.onnx"
-                Onnx().write(equalized(self.model)[0] if equal else self.model, self.images[:2], exact)
+                Onnx().write(module, self.images[:2], exact)
                 model = prepared(exact)
-            self.known[equal] = model, histograms(model, self.images)
-        return self.known[equal]
+            self.known[equal, correct] = model, histograms(model, self.images)
+        return self.known[equal, correct]
 
 
 Method = Callable[[Subject], Network]
@@ -81,7 +80,7 @@ def static(
     choose: Choice = least_error,
     per_channel: bool = True,
     equal: bool = False,
-    unbiased: bool = False,
+    correct: bool = False,
 ) -> Network:
     """Quantize weights and activations, as an export does.
 
@@ -90,16 +89,12 @@ def static(
         choose: the range of each activation.
         per_channel: whether each output channel of a layer has a scale of its own.
         equal: whether ranges are levelled across layers before.
-        unbiased: whether biases are corrected after.
+        correct: whether biases make up for the mean error of weights.
     """
-    first, seen = subject.ready(equal)
-    model, ranges = copy.deepcopy(first), {name: choose(*found) for name, found in seen.items()}
+    model, seen = subject.ready(equal, correct)
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "quantized.onnx"
-        for _ in range(ROUNDS if unbiased else 0):
-            quantize(model, path, ranges, per_channel, keep=True)
-            correct(model, first, path, subject.images)
-        quantize(model, path, ranges, per_channel)
+        quantize(model, path, {name: choose(*found) for name, found in seen.items()}, per_channel)
         return Onnx().open(path, torch.get_num_threads())
 
 
@@ -138,50 +133,39 @@ def divergence(counts: Tensor, edges: Tensor) -> Range:
     return best
 
 
-def biased(graph: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Yield outputs of layers, each with its bias and whether channels are the output's second axis, not its last."""
-    constants = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        known = [name for name in node.input[1:] if constants.get(name, 0) > 1]
-        if node.op_type in ("Conv", "Gemm") and len(node.input) == 3:
-            yield node.output[0], (node.input[2], node.op_type == "Conv")
-        elif node.op_type == "Add" and known:
-            yield node.output[0], (known[0], False)
+@torch.no_grad()
+def unbiased(model: nn.Module, images: Tensor, per_channel: bool) -> nn.Module:
+    """Return a network whose biases make up for the mean error that 8-bit weights cause (arXiv 1906.04721, 4.2)."""
+    model = copy.deepcopy(model)
+    total: dict[nn.Module, Tensor] = {}
 
+    def seen(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
+        weight = cast(Tensor, layer.weight)
+        error = copy.copy(layer)
+        error.__dict__.pop("by_group", None)
+        error._parameters = {"weight": nn.Parameter(weight - rounded(weight, per_channel)), "bias": None}
+        found = error.forward(inputs[0])
+        found = found.movedim(1, -1) if isinstance(layer, nn.Conv2d) else found
+        total[layer] = total.get(layer, 0) + found.flatten(0, -2).mean(0)
 
-def shifts(model: Any, images: Tensor, biases: Mapping[str, tuple[str, bool]]) -> dict[str, Tensor]:
-    """Return the sum over batches of the mean of each layer's output, in the shape of its bias."""
-    total: dict[str, Tensor] = {}
-    for output, values in activations(model, images, list(biases)):
-        total[output] = total.get(output, 0) + values.double().movedim(1, -1) if biases[output][1] else values
-    return total
+    def seen_by_group(layer: GroupedLinear, x: Tensor) -> Tensor:
+        seen(layer, (x.mean(1).view(1, -1),), x)  # which is linear
+        return GroupedLinear.by_group(layer, x)
 
-
-def correct(model: Any, exact: Any, quantized: Path, images: Tensor) -> None:
-    """Add to each bias of a model the mean by which its quantized form falls short there (arXiv 1906.04721, 4.2).
-
-    Args:
-        model: changed in place.
-        exact: the model as it was, whose outputs of layers are right.
-        quantized: file of the quantized form of `model`.
-        images: they are the means over these, as many as make whole batches.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    constants, biases = {tensor.name: tensor for tensor in model.graph.initializer}, dict(biased(model.graph))
-    total: dict[str, Tensor] = {}
-    for sign, side in ((1, exact), (-1, onnx.load(quantized))):
-        for output, values in activations(side, images, list(biases)):
-            of_images = values.double() * sign
-            total[output] = total[output] + of_images if output in total else of_images
-    for output, (name, channels) in biases.items():
-        bias = torch.from_numpy(numpy_helper.to_array(constants[name]).copy())
-        gap = total[output].movedim(1, -1) if channels else total[output]
-        gap = gap.reshape(-1, *gap.shape[gap.dim() - bias.dim() :]).mean(0) * BATCH / len(images)
-        same = [axis for axis, length in enumerate(bias.shape) if length == 1]
-        bias += (gap.mean(same, keepdim=True) if same else gap).view_as(bias)
-        constants[name].CopyFrom(numpy_helper.from_array(bias.numpy(), name))
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(seen)
+        elif isinstance(layer, GroupedLinear):
+            layer.by_group = partial(seen_by_group, layer)  # type: ignore[method-assign]
+    batches = images.split(BATCH)
+    for batch in batches:
+        model(batch)
+    for layer, error in total.items():
+        if isinstance(layer.bias, Tensor):
+            layer.bias += error / len(batches)
+        layer._forward_hooks.clear()
+        layer.__dict__.pop("by_group", None)
+    return model
 
 
 def crests(trained: nn.Module) -> dict[str, float]:
@@ -215,7 +199,7 @@ METHODS: Mapping[str, Method] = {
     "per tensor": partial(static, per_channel=False),
     "per tensor, equalized": partial(static, per_channel=False, equal=True),
     "equalized": partial(static, equal=True),
-    "bias corrected": partial(static, unbiased=True),
-    "equalized, bias corrected": partial(static, equal=True, unbiased=True),
+    "bias corrected": partial(static, correct=True),
+    "equalized, bias corrected": partial(static, equal=True, correct=True),
 }
 """By name; where it does not say otherwise, weights are quantized per channel and ranges have the least error."""

@@ -103,6 +103,10 @@ class Table:
         """Ask `trial` for a network."""
         return self.space.suggest(trial, *self.image)
 
+    def given(self, values: Mapping[str, Any]) -> Any:
+        """Raise ValueError: a table knows its own networks alone."""
+        raise ValueError(f"{values} is not in the table; name networks of its space by their parameters.")
+
     def identify(self, network: Any) -> tuple[dict[str, Any], str]:
         """Return the configuration and training id of what `suggest` gave."""
         description = self.describe(network)

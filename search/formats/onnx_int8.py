@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,15 @@ def histograms(model: Any, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     return {n: (found, torch.linspace(low[n], high[n], BINS + 1, dtype=torch.float64)) for n, found in counts.items()}
 
 
-def activations(model: Any, images: Tensor, names: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
-    """Yield for some images at a time the name and all values of each float tensor of a model, or of those named."""
+def activations(model: Any, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield for some images at a time the name and all values of each float tensor of a model."""
     import onnx
     import onnxruntime
 
     float32 = onnx.TensorProto.FLOAT
     given = {value.name for value in model.graph.input}
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
-    made = list(names) or [
-        name for node in model.graph.node for name in node.output if kinds.get(name, float32) == float32
-    ]
+    made = [name for node in model.graph.node for name in node.output if kinds.get(name, float32) == float32]
     seen = copy.deepcopy(model)
     del seen.graph.output[:]
     seen.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
@@ -110,12 +108,12 @@ def activations(model: Any, images: Tensor, names: Collection[str] = ()) -> Iter
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for batch in images.split(BATCH):
-        yield from ((name, batch.float()) for name in given if not names)
+        yield from ((name, batch.float()) for name in given)
         found = session.run(made, {"images": batch.numpy()})
         yield from ((name, torch.from_numpy(values)) for name, values in zip(made, found, strict=True))
 
 
-def quantize(model: Any, path: Path, known: Mapping[str, Range], per_channel: bool = True, keep: bool = False) -> None:
+def quantize(model: Any, path: Path, known: Mapping[str, Range], per_channel: bool = True) -> None:
     """Write the quantized form of a model.
 
     Args:
@@ -123,7 +121,6 @@ def quantize(model: Any, path: Path, known: Mapping[str, Range], per_channel: bo
         path: to write.
         known: range of each activation.
         per_channel: whether each output channel of a layer has a scale of its own.
-        keep: whether a ReLU stays that the range of what follows makes redundant.
 
     Raises:
         FormatError: if it cannot be quantized.
@@ -146,7 +143,7 @@ def quantize(model: Any, path: Path, known: Mapping[str, Range], per_channel: bo
             nodes_to_quantize=[],
             nodes_to_exclude=[],
             op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
-            extra_options={"QDQKeepRemovableActivations": keep},
+            extra_options={},
         )
         quantizer.quantize_model()
     except (RuntimeError, ValueError, NotImplementedError) as error:

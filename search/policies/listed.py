@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from record.study import Comparison
-from record.trial import Trial
+from record.trial import State, Trial
 from search.journal import Journal
 from search.networks import Networks
 from search.policies.full import Policy
@@ -51,9 +51,13 @@ class Listed(Policy):
 
 
 def planned(study: Comparison, trials: Iterable[Trial]) -> deque[Training]:
-    """Return the trainings that a study lists and that are not among its trials, in order."""
+    """Return the trainings that a study lists and that no trial is of, in order; those that failed come again."""
     names = study.listed
-    known = {Training(trial.params.get("network", names[0]), trial.seed) for trial in trials}
+    known = {
+        Training(trial.params.get("network", names[0]), trial.seed)
+        for trial in trials
+        if trial.state is not State.failed
+    }
     wanted = (Training(name, seed) for seed in range(study.seed, study.seed + study.seeds) for name in names)
     return deque(training for training in wanted if training not in known)
 
