@@ -73,7 +73,7 @@ def results(run: Run) -> pd.DataFrame:
     trials["variant"] = names.fillna(sole_name(run)).astype(str)
     if trials["accuracy"].notna().sum() == 0:
         raise RunError(f"{run.name} has no result yet: {', '.join(sorted(set(trials['outcome']))) or 'no trial'}.")
-    return trials
+    return trials.drop_duplicates(["variant", "seed"], keep="last")  # what failed was tried again
 
 
 def sole_name(run: Run) -> str:
@@ -102,8 +102,7 @@ def note(group: pd.DataFrame, found: Difference | None) -> str:
     parts = []
     if (group["twin"].notna()).all():
         parts.append("the same network and trainings as another row")
-    done = group.loc[group["outcome"] == "complete", "seed"]
-    failed = group[(group["outcome"] == "failed") & ~group["seed"].isin(done)]
+    failed = group[group["outcome"] == "failed"]
     if len(failed):
         parts.append(f"{len(failed)} failed: {failed['reason'].iloc[0]}")
     if found is not None and found.n < LEAST:

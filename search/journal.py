@@ -12,7 +12,7 @@ from record.measure import Measurement
 from record.run import Run, RunError, study_in, trials_in
 from record.same import differences, public
 from record.stored import FORMAT
-from record.study import Study, StudyError
+from record.study import Comparison, Study, StudyError
 from record.trial import FOLLOWING, PLAIN, EpochResult, Final, State, Trial, stored
 from search.networks import Description
 from search.storage import study_in_storage
@@ -162,7 +162,8 @@ class Journal:
         self.trials[trial.number] = trial
         self.alike.setdefault(trial.deploy_id, []).append(trial)
         self.count(trial)
-        if trial.twin is None:
+        listed = isinstance(self.study, Comparison)
+        if trial.twin is None and not (listed and trial.state is State.failed):  # which is tried again
             self.first.setdefault(trial.training, trial)
         if trial.confirmed:
             self.twice.setdefault(trial.deploy_id, {}).update(trial.confirmed)

@@ -27,7 +27,7 @@ def begin(study: Study, networks: Networks, journal: Journal) -> None:
     """
     if "begun" in journal.optuna.user_attrs or not isinstance(study, Search):
         return
-    for values in rivals(study):
+    for values in rivals(study, networks):
         journal.enqueue({}, values)
     first = starts(study, networks)
     for run in study.from_runs:
@@ -41,24 +41,26 @@ def check(study: Study, networks: Networks) -> None:
     """Raise StudyError unless all that a study is to begin with is there; nothing is written."""
     if isinstance(study, Search):
         starts(study, networks)
-        for values in rivals(study):
-            try:
-                networks.given(values)
-            except ValueError as error:
-                raise StudyError(f"start_with: {error}") from None
+        rivals(study, networks)
         for run in study.from_runs:
             read_earlier(run)
 
 
-def rivals(study: Search) -> list[dict[str, Any]]:
+def rivals(study: Search, networks: Networks) -> list[dict[str, Any]]:
     """Return the descriptions of networks to start with that need not be the space's."""
-    return [wanted for wanted in study.start_with if isinstance(wanted, dict) and not set(WAYS).isdisjoint(wanted)]
+    found = [wanted for wanted in study.start_with if isinstance(wanted, dict) and not set(WAYS).isdisjoint(wanted)]
+    for values in found:
+        try:
+            networks.given(values)
+        except ValueError as error:
+            raise StudyError(f"start_with: {error}") from None
+    return found
 
 
 def starts(study: Search, networks: Networks) -> list[Params]:
     """Return the parameters of the space's networks that the study names."""
     found: list[Params] = []
-    others = rivals(study)
+    others = rivals(study, networks)
     for wanted in (wanted for wanted in study.start_with if wanted not in others):
         if wanted == "paper":
             drawn = [Preset(params) for params in PAPER.values()]

@@ -1,7 +1,7 @@
 """What a comparison trains: all listed networks with the first seed, then with the next, each to the end."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import optuna
@@ -50,14 +50,12 @@ class Listed(Policy):
         return True
 
 
-def planned(study: Comparison, trials: Iterable[Trial]) -> deque[Training]:
+def planned(study: Comparison, trials: Collection[Trial]) -> deque[Training]:
     """Return the trainings that a study lists and that no trial is of, in order; those that failed come again."""
     names = study.listed
-    known = {
-        Training(trial.params.get("network", names[0]), trial.seed)
-        for trial in trials
-        if trial.state is not State.failed
-    }
+    failed = {trial.number for trial in trials if trial.state is State.failed}
+    tried = [trial for trial in trials if failed.isdisjoint((trial.number, trial.twin))]
+    known = {Training(trial.params.get("network", names[0]), trial.seed) for trial in tried}
     wanted = (Training(name, seed) for seed in range(study.seed, study.seed + study.seeds) for name in names)
     return deque(training for training in wanted if training not in known)
 

@@ -7,7 +7,8 @@ import pytest
 from record.files import read_study
 from record.run import open_run
 from record.study import StudyError
-from search.candidate import Candidate
+from results.ablation import ablation_table
+from search.candidate import Candidate, Job, Report
 from search.policies.listed import Training, planned
 from search.training.checkpoints import checkpoint_path
 from tests.driving import engine_of, run_folder, work_off
@@ -73,6 +74,21 @@ def test_a_trial_cut_off_before_its_network_was_chosen_is_trained_after_all(abla
     assert planned(again.study, again.journal.trials.values()) == planned(engine.study, [])
     work_off(again)
     assert [row for row, _ in trained(ablation)[1:]] == list(ROWS)
+
+
+def test_a_training_that_failed_is_tried_again_when_the_study_goes_on(ablation: Path) -> None:
+    engine = engine_of(ablation, "seeds=1")
+    first = engine.next()
+    assert isinstance(first, Job)
+    assert engine.report(first.number, Report(failure="onnx is not installed")) == "stop"
+    work_off(engine)
+    assert list(open_run(str(engine.study.folder)).trials["outcome"]) == ["failed", "duplicate", "complete"]
+    (job,) = work_off(engine_of(ablation, "seeds=1"))
+    assert (job.config, job.seed) == (first.config, first.seed)
+    run = open_run(str(engine.study.folder))
+    assert list(run.trials["outcome"])[3:] == ["complete", "duplicate"]
+    assert ablation_table(run)["n"].tolist() == [1, 1, 1]
+    assert not ablation_table(run)["note"].str.contains("failed").any()
 
 
 def test_the_plan_lists_every_network_with_the_first_seed_first(ablation: Path) -> None:

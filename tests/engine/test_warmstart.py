@@ -36,9 +36,31 @@ def test_what_is_still_to_be_started_with_survives_an_interruption(tiny: Path) -
     assert len(open_run(str(cut.study.folder)).trials) == 2
 
 
+def test_rivals_that_are_not_of_the_space_are_trained_beside_its_networks(tiny: Path) -> None:
+    rivals = "start_with=[{build: timm, model: repghostnet_050}, {build: resnet, width: 0.0625, stem: small}]"
+    first = engine_of(tiny, rivals, "trials=3", ALL)
+    jobs = work_off(first, until=lambda job, _: job.number == 1)  # and the process dies
+    jobs += work_off(engine_of(tiny, rivals, "trials=3", ALL))
+    assert [job.config["kind"] for job in jobs] == ["timm", "resnet", "resnet", "cifar"]
+    trials = open_run(str(first.study.folder)).trials
+    assert list(trials["outcome"]) == 3 * ["complete"]
+    assert trials["config"][0]["model"] == "repghostnet_050"
+    assert trials["param.stage1.kind"].isna().tolist() == [True, True, False]
+
+
+def test_a_rival_is_still_asked_for_where_the_process_died_before_it_was_described(tiny: Path) -> None:
+    rival = "start_with=[{build: resnet, width: 0.0625, stem: small}]"
+    cut = engine_of(tiny, rival, "trials=1", ALL)
+    cut.journal.optuna.ask()  # and the process dies
+    (job,) = work_off(engine_of(tiny, rival, "trials=1", ALL))
+    assert job.config["kind"] == "resnet"
+
+
 @pytest.mark.parametrize(
     ("start", "message"),
     [
+        ("{build: timm, model: repghostnet}", "start_with: network 'repghostnet': .*repghostnet_050"),
+        ("{build: resnett}", "build='resnett' must be one of"),
         ("{stage1.kind: dense}", r"stage1.kind='dense' is not offered; there are repmlp, conv"),
         ("{stage1.knd: conv}", r"stage1.knd is not asked; parameters of that network are .*stage1.kind"),
         ("paper", "holds no network of the paper"),

@@ -8,6 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
 from record.files import checked, read_study
 from record.run import open_run
@@ -15,7 +18,7 @@ from record.study import StudyError
 from repmlp import CifarNet, RepMLPBlock, Stage, build, convert
 from search.data import load
 from search.formats.onnx import Onnx
-from search.formats.onnx_int8 import OnnxInt8, part_groups
+from search.formats.onnx_int8 import BINS, OnnxInt8, least_error, part_groups
 from search.training.int8 import accuracy_int8, calibration
 from search.training.trainer import Trainer
 from tests.driving import engine_of, work_off
@@ -53,6 +56,52 @@ def test_each_group_of_an_fc3_is_a_product_of_its_own_with_the_same_outputs(tmp_
     session = onnxruntime.InferenceSession(ready.SerializeToString(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"images": images.numpy()})
     np.testing.assert_allclose(found, model(images).detach(), rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=200), st.integers(0, 3))
+def test_a_range_leaves_no_more_error_than_the_whole_one(values: list[float], outliers: int) -> None:
+    seen = torch.tensor([*values, *outliers * [1e3]])
+    low, high = min(0.0, float(seen.min())), max(0.0, float(seen.max()))
+    edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
+    counts = torch.histc(seen, BINS, low, high).double() if high > low else torch.zeros(BINS, dtype=torch.float64)
+    chosen = least_error(counts, edges)
+    assert low <= chosen[0] <= 0 <= chosen[1] <= high
+
+    def error(ends: tuple[float, float]) -> float:
+        step = (ends[1] - ends[0]) / 255 or 1.0
+        return float((seen - ((seen.clamp(*ends) / step).round() * step)).abs().sum())
+
+    assert error(chosen) <= error((low, high)) + len(seen) * (high - low) * (1 / BINS + 1 / 255)
+
+
+def test_few_large_values_are_cut_off_rather_than_all_others_rounded_coarsely() -> None:
+    seen = torch.cat([torch.randn(100_000, generator=torch.Generator().manual_seed(0)), torch.tensor([1e4])])
+    edges = torch.linspace(float(seen.min()), 1e4, 100 * BINS + 1, dtype=torch.float64)
+    _, high = least_error(torch.histc(seen, 100 * BINS, float(seen.min()), 1e4).double(), edges)
+    assert high < 1e4 / 2
+
+
+class Dead(nn.Module):
+    """A network with an activation that is the same everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead, self.live = nn.Linear(64, 8), nn.Linear(64, 8)
+        self.head = nn.Linear(8, 10)
+        with torch.no_grad():
+            self.dead.weight.zero_()
+            self.dead.bias.fill_(-1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        return self.head(self.dead(x).relu() + self.live(x).relu())
+
+
+def test_an_activation_that_is_the_same_everywhere_has_a_range_too(tmp_path: Path) -> None:
+    model, images = Dead().eval(), torch.randn(64, 1, 8, 8)
+    OnnxInt8().write(model, images, tmp_path / "m.onnx")
+    found, wanted = OnnxInt8().open(tmp_path / "m.onnx", 1)(images), model(images).detach()
+    assert float((found - wanted).abs().max()) < 0.1 * float(wanted.abs().max())
 
 
 def test_every_layer_with_weights_has_an_8_bit_kernel_and_any_batch_fits(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from repmlp import CifarNet, RepMLP, RepMLPBlock, Stage, build
-from repmlp.penalty import distance_norms, distance_penalty, distances
+from repmlp.networks.repmlpnet import RepMLPNet, RepMLPNetStage
+from repmlp.penalty import distance_norms, distance_penalty, distances, range_penalty
 from tests.blocks import lived_in
 
 
@@ -121,3 +122,28 @@ def test_zero_weights_have_a_gradient_of_zero() -> None:
     penalty.backward()
     assert penalty.item() == 0
     assert float(one.fc3.weight.grad.abs().max()) == 0
+
+
+def test_the_range_penalty_is_the_mean_over_blocks_of_its_definition() -> None:
+    small, large = block(), block(out_channels=4, partition=3, groups=1)
+    expected = []
+    for each in (small, large):
+        rows = each.merged_fc3()[0].detach()
+        expected.append(float((rows.abs().amax(1) / rows.square().mean(1).sqrt()).log().mean()))
+    penalty = range_penalty(nn.ModuleList([small, large])).detach()
+    assert float(penalty) == pytest.approx(sum(expected) / 2, rel=1e-6)
+    assert float(range_penalty(nn.Conv2d(1, 1, 3))) == float(range_penalty(block(fc3_conv=5, kernels=(1, 3)))) == 0
+
+
+def test_descending_the_range_penalty_levels_the_rows_of_every_kind_of_block() -> None:
+    shared = build(
+        RepMLPNet(stages=(RepMLPNetStage(channels=8, blocks=1, partition=(4, 4), share_sets=2),), size=(16, 16))
+    )
+    for each in (block(), shared):
+        before = range_penalty(each)
+        before.backward()
+        with torch.no_grad():
+            for parameter in each.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.05 * parameter.grad
+        assert float(range_penalty(each).detach()) < float(before.detach())
