@@ -115,6 +115,8 @@ def errors(verified: Verified) -> list[str]:
     same = "" if beside.top1 is None else f"{beside.top1:.2f} %"
     if beside.cosine is not None:
         same = f"cosine {beside.cosine:.6f}"
+    if verified.iou is not None:
+        same = f"mIoU {verified.iou:.2f} %"
     return [f"{beside.max_error:.1e}", f"{beside.mean_error:.1e}", same, f"{verified.accuracy:.2f}"]
 
 

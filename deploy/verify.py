@@ -73,6 +73,8 @@ class Verified:
     converted: Agreement = field(default_factory=Agreement)
     accuracy: float = float("nan")
     """Percent, on the same images."""
+    iou: float | None = None
+    """mIoU of its label maps and the trained one's, percent; None where outputs are no maps."""
 
 
 @torch.inference_mode()
@@ -93,7 +95,7 @@ def verify(
         advance: told the number of images after each batch.
     """
     found = {name: Verified() for name in networks}
-    meters = {name: meter() for name in networks}
+    meters, to_trained = ({name: meter() for name in networks} for _ in range(2))
     for images, targets in batches:
         outputs = {name: network(images) for name, network in networks.items()}
         trained, converted, *_ = outputs.values()
@@ -102,9 +104,14 @@ def verify(
             found[name].trained.add(of_network, trained, counted)
             found[name].converted.add(of_network, converted, counted)
             meters[name].update(of_network, targets)
+            if counted is not None and counted.dim() > 1:
+                to_trained[name].update(of_network, trained.argmax(1).where(counted, IGNORED))
+                found[name].iou = 0.0
         advance(len(images))
     for name, verified in found.items():
         verified.accuracy = meters[name].compute()["accuracy"]
+        if verified.iou is not None:
+            verified.iou = to_trained[name].compute()["accuracy"]
     return found
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,8 @@ from search.formats.served import Served
 from search.training.tasks import Classification
 from tests.blocks import lived_in
 from tests.conftest import ROOT
-from tests.driving import analysis, engine_of, work_off
+from tests.driving import analysis, engine_of, searched, work_off
+from tests.sets import write_faces, write_segments
 
 BLOCK = RepMLPBlock(partition=(4, 4), groups=2, kernels=((1, 1), (3, 3)))
 NET = CifarNet(
@@ -101,6 +103,54 @@ def test_every_file_agrees_with_the_trained_network(exported: Path) -> None:
     assert record["converted"]["max_error"] > 0
     trial = open_run(str(exported)).trials.loc[0]
     assert record["converted"]["accuracy"] == pytest.approx(trial["accuracy"])
+
+
+OF_FACES = """
+    data: {name: face_folder, size: 24, pad: 2, validation: 0.34, workers: 0, root: ROOT}
+    space:
+      name: fixed
+      networks:
+        small: {build: face_resnet, width: 0.125, classes: 16, stages: {c3: {kind: bottleneck, r: 2,
+          repmlp: {partition: 3, groups: 2, kernels: [1, 3]}}}}
+"""
+OF_SCENES = """
+    data: {name: segmentation_folder, size: 32, resize: 32, workers: 0, root: ROOT}
+    space:
+      name: fixed
+      networks:
+        small: {build: pspnet, width: 0.125, stages: {c4: {kind: bottleneck, r: 2,
+          repmlp: {partition: 2, groups: 2, kernels: [1]}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("write", "text", "agreement", "title"),
+    [
+        (write_faces, OF_FACES, "cosine", "least cosine"),
+        (write_segments, OF_SCENES, "iou", "mIoU to trained (%)"),
+    ],
+)
+def test_embeddings_and_label_maps_agree_in_their_own_terms(
+    tmp_path: Path, write: Callable[[Path], Path], text: str, agreement: str, title: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data")
+    for missing in {"val", "valannot"} & set(os.listdir(tmp_path / "data")):
+        shutil.copytree(tmp_path / "data" / missing, tmp_path / "data" / missing.replace("val", "test"))
+    study = tmp_path / "own.yaml"
+    rest = "training: {epochs: 1, batch: 4}\nmeasure: {batch: 2, seconds: 0.02}\nseeds: 1\nresources: {concurrent: 1, backend: local}\n"
+    text = textwrap.dedent(text).replace("ROOT", str(tmp_path / "data"))
+    study.write_text(f"name: own{text}{rest}objectives: [accuracy, throughput]\nruns: {tmp_path}\n")
+    trained = searched(study)
+    assert trained.exit_code == 0, trained.output
+    result = analysis("export", tmp_path / "own", "--format", "onnx,onnx-int8", "--out", tmp_path / "export")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "export" / "export.json").read_text())
+    assert record["onnx"][agreement] == pytest.approx({"cosine": 1, "iou": 100}[agreement], rel=1e-4)
+    assert record["trained"]["accuracy"] == pytest.approx(record["onnx"]["accuracy"], abs=0.5)
+    assert record["onnx-int8"][agreement] < record["onnx"][agreement]
+    assert (record["onnx"]["same_top1"] is None) == (agreement == "cosine")
+    assert agreement[-3:] in (tmp_path / "export" / "README.md").read_text().lower()
 
 
 def test_who_may_read_the_configuration_may_read_the_weights(exported: Path) -> None:
