@@ -24,12 +24,13 @@ from search.formats.onnx_int8 import (
     Range,
     histograms,
     least_error,
+    nearest,
     prepared,
     quantize,
 )
 
 FLOAT = "float32"
-DEFAULT = "per channel"
+DEFAULT = "exported"
 LEVELS = 127
 Choice = Callable[[Tensor, Tensor], Range]
 """From the histogram of an activation to the range that 8 bits cover, as `search.formats.onnx_int8.least_error`."""
@@ -82,7 +83,7 @@ def static(
     equal: bool = False,
     correct: bool = False,
 ) -> Network:
-    """Quantize weights and activations, as an export does.
+    """Quantize weights and activations by onnxruntime.
 
     Args:
         subject: the network.
@@ -95,6 +96,15 @@ def static(
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "quantized.onnx"
         quantize(model, path, {name: choose(*found) for name, found in seen.items()}, per_channel)
+        return Onnx().open(path, torch.get_num_threads())
+
+
+def exported(subject: Subject) -> Network:
+    """Quantize as an export does."""
+    model, seen = subject.ready(equal=False, correct=False)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "quantized.onnx"
+        nearest(model, path, seen, subject.images)
         return Onnx().open(path, torch.get_num_threads())
 
 
@@ -195,11 +205,12 @@ METHODS: Mapping[str, Method] = {
     "entropy": partial(static, choose=divergence),
     "99.99 %": partial(static, choose=partial(percentile, share=0.9999)),
     "99.9 %": partial(static, choose=partial(percentile, share=0.999)),
-    DEFAULT: static,
+    DEFAULT: exported,
+    "per channel": static,
     "per tensor": partial(static, per_channel=False),
     "per tensor, equalized": partial(static, per_channel=False, equal=True),
     "equalized": partial(static, equal=True),
     "bias corrected": partial(static, correct=True),
     "equalized, bias corrected": partial(static, equal=True, correct=True),
 }
-"""By name; where it does not say otherwise, weights are quantized per channel and ranges have the least error."""
+"""By name; unless they say otherwise, weights are quantized per channel, and ranges have the least absolute error."""

@@ -19,11 +19,19 @@ BINS = 2048
 """Of the histogram of an activation."""
 SHRUNK = torch.linspace(0.02, 1, 197, dtype=torch.float64)
 """Ranges that are tried, as shares of the whole."""
+POWERS = 1.0, 1.5, 2.0
+"""Of errors, whose least mean makes a range: the larger, the more a rare large value counts. No one is best for all
+networks (`results/measured/int8.md`)."""
 Range = tuple[float, float]
+Histogram = tuple[Tensor, Tensor]
+"""Counts and edges, see `least_error`."""
 
 
 class OnnxInt8(Onnx):
-    """Statically quantized, weights channel by channel; calibrated on the images that it is written with."""
+    """Statically quantized, weights channel by channel; calibrated on the images that it is written with.
+
+    The ranges of activations are those that `nearest` takes.
+    """
 
     name, file, tolerance, calibrates = "onnx-int8", "model-int8.onnx", float("inf"), True
     title = "ONNX Runtime, 8 bits"
@@ -34,7 +42,7 @@ class OnnxInt8(Onnx):
             exact = Path(folder) / "exact.onnx"
             super().write(model, example[:2], exact)
             ready = prepared(exact)
-            quantize(ready, path, ranges(ready, example))
+            nearest(ready, path, histograms(ready, example), example)
 
 
 def prepared(exact: Path) -> Any:
@@ -56,29 +64,59 @@ def prepared(exact: Path) -> Any:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def least_error(counts: Tensor, edges: Tensor) -> Range:
-    """Return the share of the whole range of which 255 steps have the least mean absolute error.
+def least_error(counts: Tensor, edges: Tensor, power: float = 1.0) -> Range:
+    """Return the share of the whole range of which 255 steps have the least mean of a power of the absolute error.
 
     Rare large values would take the steps of all others; those beyond the range are clipped to it.
 
     Args:
         counts: `(B,)`, how many values are in each bin.
         edges: `(B + 1,)`, of the bins; 0 is within.
+        power: of the error.
     """
     values = (edges[1:] + edges[:-1]) / 2
     lows, highs = SHRUNK[:, None] * edges[0], SHRUNK[:, None] * edges[-1]
-    clipped = (values - values.clamp(lows, highs)).abs()
-    errors = torch.where(clipped > 0, clipped, (highs - lows) / STEPS / 4)
+    clipped = (values - values.clamp(lows, highs)).abs() ** power
+    rounded = ((highs - lows) / STEPS / 2) ** power / (power + 1)
+    errors = torch.where(clipped > 0, clipped, rounded)
     best = int((counts * errors).sum(1).argmin())
     return float(lows[best]), float(highs[best])
 
 
-def ranges(model: Any, images: Tensor) -> dict[str, Range]:
+def nearest(model: Any, path: Path, seen: Mapping[str, Histogram], images: Tensor) -> None:
+    """Write the quantized form of a model by each of `POWERS`; the one stays whose outputs have the nearest directions.
+
+    Outputs are compared by their cosines with those of float32 for the images, which suits logits, embeddings and maps.
+
+    Args:
+        model: as `prepared`.
+        path: to write.
+        seen: its `histograms`.
+        images: `(N, C, H, W)` float32.
+    """
+    wanted = outputs(model.SerializeToString(), images)
+    cosines = {}
+    for power in POWERS:
+        quantize(model, path, ranges(seen, power))
+        cosines[power] = float(torch.cosine_similarity(outputs(str(path), images), wanted, dim=1).mean())
+    quantize(model, path, ranges(seen, max(POWERS, key=cosines.__getitem__)))
+
+
+def outputs(model: bytes | str, images: Tensor) -> Tensor:
+    """Return the outputs of a model, given whole or as a path, for images."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0].name
+    return torch.cat([torch.from_numpy(session.run(None, {given: b.numpy()})[0]) for b in images.split(BATCH)])
+
+
+def ranges(seen: Mapping[str, Histogram], power: float) -> dict[str, Range]:
     """Return the range that 8 bits cover of each activation of a model."""
-    return {name: least_error(*found) for name, found in histograms(model, images).items()}
+    return {name: least_error(*found, power) for name, found in seen.items()}
 
 
-def histograms(model: Any, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def histograms(model: Any, images: Tensor) -> dict[str, Histogram]:
     """Return counts and edges of the values of each activation of a model, see `least_error`."""
     low: dict[str, float] = {}
     high: dict[str, float] = {}

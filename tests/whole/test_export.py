@@ -135,12 +135,13 @@ def test_embeddings_and_label_maps_agree_in_their_own_terms(
 ) -> None:
     (tmp_path / "data").mkdir()
     write(tmp_path / "data")
-    for missing in {"val", "valannot"} & set(os.listdir(tmp_path / "data")):
-        shutil.copytree(tmp_path / "data" / missing, tmp_path / "data" / missing.replace("val", "test"))
+    for known in (tmp_path / "data").glob("val*"):
+        shutil.copytree(known, known.with_name(known.name.replace("val", "test")))
     study = tmp_path / "own.yaml"
-    rest = "training: {epochs: 1, batch: 4}\nmeasure: {batch: 2, seconds: 0.02}\nseeds: 1\nresources: {concurrent: 1, backend: local}\n"
+    rest = "training: {epochs: 1, batch: 4}\nmeasure: {batch: 2, seconds: 0.02}\nobjectives: [accuracy, throughput]\n"
+    rest += f"seeds: 1\nresources: {{concurrent: 1, backend: local}}\nruns: {tmp_path}\n"
     text = textwrap.dedent(text).replace("ROOT", str(tmp_path / "data"))
-    study.write_text(f"name: own{text}{rest}objectives: [accuracy, throughput]\nruns: {tmp_path}\n")
+    study.write_text(f"name: own{text}{rest}")
     trained = searched(study)
     assert trained.exit_code == 0, trained.output
     result = analysis("export", tmp_path / "own", "--format", "onnx,onnx-int8", "--out", tmp_path / "export")
