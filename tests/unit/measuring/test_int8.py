@@ -18,7 +18,17 @@ from record.study import StudyError
 from repmlp import CifarNet, RepMLPBlock, Stage, build, convert
 from search.data import load
 from search.formats.onnx import Onnx
-from search.formats.onnx_int8 import BINS, OnnxInt8, least_error, part_groups
+from search.formats.onnx_int8 import (
+    BINS,
+    POWERS,
+    OnnxInt8,
+    histograms,
+    least_error,
+    part_groups,
+    prepared,
+    quantize,
+    ranges,
+)
 from search.training.int8 import accuracy_int8, calibration
 from search.training.trainer import Trainer
 from tests.driving import engine_of, work_off
@@ -79,6 +89,20 @@ def test_few_large_values_are_cut_off_rather_than_all_others_rounded_coarsely() 
     edges = torch.linspace(float(seen.min()), 1e4, 100 * BINS + 1, dtype=torch.float64)
     _, high = least_error(torch.histc(seen, 100 * BINS, float(seen.min()), 1e4).double(), edges)
     assert high < 1e4 / 2
+
+
+def test_the_ranges_are_those_whose_outputs_are_nearest(tmp_path: Path) -> None:
+    model, images = build(NETWORK, deploy=True).eval(), torch.randn(64, 1, 8, 8)
+    Onnx().write(model, images[:2], tmp_path / "exact.onnx")
+    ready, wanted = prepared(tmp_path / "exact.onnx"), model(images).detach()
+    seen, cosines = histograms(ready, images), []
+    for power in POWERS:
+        quantize(ready, tmp_path / "one.onnx", ranges(seen, power))
+        found = OnnxInt8().open(tmp_path / "one.onnx", 1)(images)
+        cosines.append(float(torch.cosine_similarity(found, wanted, dim=1).mean()))
+    OnnxInt8().write(model, images, tmp_path / "best.onnx")
+    best = OnnxInt8().open(tmp_path / "best.onnx", 1)(images)
+    assert float(torch.cosine_similarity(best, wanted, dim=1).mean()) == pytest.approx(max(cosines), abs=1e-6)
 
 
 class Dead(nn.Module):
