@@ -87,7 +87,7 @@ def ablation(
     """
     from results.ablation import ablation_table, readable_table, title
     from results.paper.agreement import agreement, beside_paper, paper_rows
-    from results.provenance import made_on
+    from results.provenance import made_on, measured_at
     from results.questions import questions
 
     result = started(run)
@@ -98,7 +98,7 @@ def ablation(
     with told():
         table = ablation_table(result)
         printed = paper_rows(result) if paper else None
-    notes = []
+    notes = [f"Speeds are measured {measured_at(result)}."]
     if printed is not None:
         table = beside_paper(table, printed)
         notes.append(agreement(result, printed))

@@ -8,7 +8,7 @@ import pandas as pd
 from record.quantities import Quantity
 from record.run import Run, RunError
 from record.study import Comparison
-from results.statistics import LEAST, Difference, difference, holm
+from results.statistics import LEAST, Difference, accuracy_interval, difference, holm
 
 
 def ablation_table(run: Run) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
                 "throughput": None if before else group["throughput"].median(),
                 "ratio": None if before else group["relative"].median(),
                 **{q.name: group[q.name].median() for q in run.study.extra},
-                "note": note(group, found),
+                "note": note(group, found, column),
             }
         )
     frame = pd.DataFrame(rows)
@@ -97,9 +97,13 @@ def compared(pair: pd.DataFrame) -> Difference | None:
     return difference(both.iloc[:, 0], both.iloc[:, 1]) if len(both) else None
 
 
-def note(group: pd.DataFrame, found: Difference | None) -> str:
-    """Say what a reader has to know of a row."""
+def note(group: pd.DataFrame, found: Difference | None, column: str) -> str:
+    """Say what a reader has to know of a row, whose accuracies are in a column."""
     parts = []
+    known = group.dropna(subset=[column])
+    if len(known) == 1 and pd.notna(count := known["test_images" if column == "test" else "images"].iloc[0]):
+        low, high = accuracy_interval(known[column].iloc[0], int(count))
+        parts.append(f"{low:.1f} to {high:.1f} (95 %) by its {int(count):,} images alone")
     if (group["twin"].notna()).all():
         parts.append("the same network and trainings as another row")
     failed = group[group["outcome"] == "failed"]
