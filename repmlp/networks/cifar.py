@@ -1,5 +1,6 @@
 """The CIFAR networks of the paper (Fig. 3, Table 1): the pure MLP, its ablations and the Wide ConvNet."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from repmlp.block import RepMLP
 from repmlp.checks import Size, check_fields, from_dict, naming, set_, stages_of
 from repmlp.config import Block, ConvBlock, RepMLPBlock
+from repmlp.networks.parts import Part
+
+POINTWISE = ConvBlock(kernel=(1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,19 @@ class CifarNet:
         """Return the network with fresh weights; with `deploy`, in its converted form."""
         return CifarNetwork(self, deploy)
 
+    def parts(self) -> Iterator[Part]:
+        """Yield the pieces of the converted network, of a configuration that is `deployed`."""
+        first, last = self.stages[0].channels, self.stages[-1].channels
+        yield Part(conv_bn, (self.in_channels, first, POINTWISE, True), (self.in_channels, *self.size))
+        sizes = self.stage_sizes()
+        for stage, size, following in zip(self.stages, sizes, [*self.stages[1:], self.stages[-1]], strict=True):
+            shape = (stage.channels, *size)
+            for index in range(stage.blocks):
+                width = following.channels if index == stage.blocks - 1 else stage.channels
+                yield Part(block, (stage.channels, size, stage.block, True), shape)
+                yield Part(conv_bn, (stage.channels, width, POINTWISE, True), shape)
+        yield Part(classifier, (last, self.head, self.classes), (last, *sizes[-1]))
+
     def describe(self) -> str:
         """Describe the network in one line, a stage at a time."""
         return " | ".join(stage.describe() for stage in self.canonical().stages)
@@ -92,7 +109,7 @@ class CifarNetwork(nn.Module):
         super().__init__()
         self.config = config = config.canonical()
         stages, sizes = config.stages, config.stage_sizes()
-        self.embed = conv_bn(config.in_channels, stages[0].channels, ConvBlock(kernel=(1, 1)), deploy)
+        self.embed = conv_bn(config.in_channels, stages[0].channels, POINTWISE, deploy)
         self.stages = nn.ModuleList()
         for stage, size, following in zip(stages, sizes, [*stages[1:], stages[-1]], strict=True):
             layers: list[nn.Module] = []
@@ -100,23 +117,23 @@ class CifarNetwork(nn.Module):
                 width = following.channels if index == stage.blocks - 1 else stage.channels
                 layers += [
                     block(stage.channels, size, stage.block, deploy),
-                    conv_bn(stage.channels, width, ConvBlock(kernel=(1, 1)), deploy),
+                    conv_bn(stage.channels, width, POINTWISE, deploy),
                 ]
             self.stages.append(nn.Sequential(*layers))
         self.pool = nn.MaxPool2d(2)
-        self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(stages[-1].channels, config.head),
-            nn.ReLU(),
-            nn.Linear(config.head, config.classes),
-        )
+        self.head = classifier(stages[-1].channels, config.head, config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         for index, stage in enumerate(self.stages):
             x = stage(self.pool(x) if index else x)
         return self.head(x)
+
+
+def classifier(channels: int, hidden: int, classes: int) -> nn.Sequential:
+    """Return what follows the last stage."""
+    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*pooled, nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def block(channels: int, size: Size, spec: Block, deploy: bool) -> nn.Module:

@@ -1,5 +1,6 @@
 """All-MLP hosts: MLP-Mixer (arXiv 2105.01601) and ResMLP (arXiv 2105.03404), whose token mixing may be a RepMLP."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from repmlp.block import RepMLP
 from repmlp.block import replace as set_weights
 from repmlp.checks import Size, check_fields, made, naming, set_
 from repmlp.config import RepMLPBlock
+from repmlp.networks.parts import Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,16 @@ class MixerNet:
         """Return the network with fresh weights; with `deploy`, in its converted form."""
         return MixerNetwork(self, deploy)
 
+    def parts(self) -> Iterator[Part]:
+        """Yield the pieces of the converted network, of a configuration that is `deployed`."""
+        rows, columns = self.token_map()
+        plain, tokens = replace(self, blocks=1), (rows, columns, self.channels)
+        embed = self.in_channels, self.channels, self.patch, self.patch
+        yield Part(nn.Conv2d, embed, (self.in_channels, *self.size))
+        yield from [Part(block, (plain, True), tokens)] * self.blocks
+        yield Part(norm, (plain,), tokens)
+        yield Part(nn.Linear, (self.channels, self.classes), (self.channels,))
+
     def describe(self) -> str:
         """Describe the network in one line: style, width, depth, patch and RepMLP."""
         mixing = self.canonical().mixing
@@ -102,14 +114,19 @@ class MixerNetwork(nn.Module):
         self.embed = nn.Conv2d(config.in_channels, channels, config.patch, stride=config.patch)
         self.blocks = nn.Sequential()
         for _ in range(config.blocks):
-            self.blocks.append(Residual(config, token_mixing(config, deploy), deploy))
-            self.blocks.append(Residual(config, ChannelMLP(channels, config.channel_hidden), deploy))
+            self.blocks.extend(block(config, deploy))
         self.norm = norm(config)
         self.head = nn.Linear(channels, config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x).permute(0, 2, 3, 1).contiguous()
         return self.head(self.norm(self.blocks(x)).mean((1, 2)))
+
+
+def block(config: MixerNet, deploy: bool) -> nn.Sequential:
+    """Return a token mixing and a channel MLP."""
+    mixed = Residual(config, token_mixing(config, deploy), deploy)
+    return nn.Sequential(mixed, Residual(config, ChannelMLP(config.channels, config.channel_hidden), deploy))
 
 
 class Residual(nn.Module):

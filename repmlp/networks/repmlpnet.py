@@ -1,6 +1,7 @@
 """RepMLPNet (arXiv 2112.11081): a hierarchical network of RepMLP blocks whose FC3 is shared within sets of channels."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
@@ -14,6 +15,7 @@ from repmlp.checks import Size, check_fields, naming, odd_pair, pair, sequence, 
 from repmlp.config import shown
 from repmlp.grouped_linear import GroupedLinear
 from repmlp.merge import bn_scale_shift, centred, conv_to_fc
+from repmlp.networks.parts import Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,17 @@ class RepMLPNet:
         """Return the network with fresh weights; with `deploy`, in its converted form."""
         return RepMLPNetwork(self, deploy)
 
+    def parts(self) -> Iterator[Part]:
+        """Yield the pieces of the converted network, of a configuration that is `deployed`."""
+        given, patch, size = self.in_channels, self.patch, self.size
+        for stage in self.stages:
+            yield Part(embedding, (given, stage.channels, patch, True), (given, *size))
+            given, size, patch = stage.channels, (size[0] // patch, size[1] // patch), 2
+            units = replace(stage, blocks=1), self.kernels, self.reduction, self.expansion, True
+            yield from [Part(Unit, units, (given, *size))] * stage.blocks
+        yield Part(nn.BatchNorm2d, (given,), (given, *size))
+        yield Part(nn.Linear, (given, self.classes), (given,))
+
     def describe(self) -> str:
         """Describe the network in one line, a stage at a time."""
         return " | ".join(stage.describe() for stage in self.stages)
@@ -124,9 +137,10 @@ class RepMLPNetwork(nn.Module):
         super().__init__()
         self.config = config = config.canonical()
         channels = [stage.channels for stage in config.stages]
+        shared = config.kernels, config.reduction, config.expansion
         self.embed = embedding(config.in_channels, channels[0], config.patch, deploy)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Unit(stage, config, deploy) for _ in range(stage.blocks))) for stage in config.stages
+            nn.Sequential(*(Unit(stage, *shared, deploy) for _ in range(stage.blocks))) for stage in config.stages
         )
         self.downsamples = nn.ModuleList(
             embedding(before, after, 2, deploy) for before, after in itertools.pairwise(channels)
@@ -147,11 +161,13 @@ class Unit(nn.Module):
         `(N, C, H, W) -> (N, C, H, W)`.
     """
 
-    def __init__(self, stage: RepMLPNetStage, config: RepMLPNet, deploy: bool) -> None:
+    def __init__(
+        self, stage: RepMLPNetStage, kernels: tuple[Size, ...], reduction: int, expansion: int, deploy: bool
+    ) -> None:
         super().__init__()
-        channels, hidden = stage.channels, stage.channels * config.expansion
+        channels, hidden = stage.channels, stage.channels * expansion
         self.norm1 = nn.BatchNorm2d(channels)
-        self.block = SharedRepMLP(channels, stage.share_sets, stage.partition, config.kernels, config.reduction, deploy)
+        self.block = SharedRepMLP(channels, stage.share_sets, stage.partition, kernels, reduction, deploy)
         self.norm2 = nn.BatchNorm2d(channels)
         self.ffn = nn.Sequential(
             *conv_bn(channels, hidden, 1, deploy), nn.GELU(), *conv_bn(hidden, channels, 1, deploy)

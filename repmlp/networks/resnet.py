@@ -1,6 +1,6 @@
 """ResNets whose stages c2-c5 can hold RepMLP blocks (RepMLP, Sec. 4.2-4.4), from plain ones to face networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from repmlp.block import RepMLP
 from repmlp.checks import Size, check_fields, factor, made, mapping, naming, one_of, set_, stages_of
+from repmlp.networks.parts import Part
 from repmlp.networks.resnet_stage import ResNetStage, conv_bn, stage_blocks
 
 STAGES = ("c2", "c3", "c4", "c5")
@@ -63,6 +64,15 @@ class ResNet:
         """Return the network with fresh weights; with `deploy`, in its converted form."""
         return ResNetNetwork(self, deploy)
 
+    def parts(self) -> Iterator[Part]:
+        """Yield the pieces of the converted network, of a configuration that is `deployed`."""
+        yield Part(stem, (self.in_channels, self.stem_channels, self.stem, True), (self.in_channels, *self.size))
+        width, before = self.stem_channels, strided(self.size, 2 if self.stem == "small" else 4)
+        for stage, size in zip(self.stages, self.stage_sizes(), strict=True):
+            yield Part(made_stage, (stage, width, size, self.expansion, True), (width, *before))
+            width, before = stage.channels, size
+        yield Part(head, (self.head, width, before, self.classes), (width, *before))
+
     def describe(self) -> str:
         """Describe the network in one line, a stage at a time."""
         return " | ".join(f"c{i} {stage.describe()}" for i, stage in enumerate(self.canonical().stages, start=2))
@@ -87,18 +97,13 @@ class ResNetNetwork(nn.Module):
     def __init__(self, config: ResNet, deploy: bool = False) -> None:
         super().__init__()
         self.config = config = config.canonical()
-        width, kernel = config.stem_channels, 3 if config.stem == "small" else 7
-        stem = conv_bn(config.in_channels, width, kernel, deploy, stride=2)
-        if config.stem != "small":
-            stem.append(nn.MaxPool2d(3, 2, 1))
-        if config.stem == "face":
-            stem += [*conv_bn(width, width, 3, deploy), *conv_bn(width, width, 3, deploy)]
-        self.stem = nn.Sequential(*stem)
+        width, sizes = config.stem_channels, config.stage_sizes()
+        self.stem = stem(config.in_channels, width, config.stem, deploy)
         self.stages = nn.ModuleList()
-        for stage, size in zip(config.stages, config.stage_sizes(), strict=True):
-            self.stages.append(nn.Sequential(*stage_blocks(stage, width, size, config.expansion, deploy)))
+        for stage, size in zip(config.stages, sizes, strict=True):
+            self.stages.append(made_stage(stage, width, size, config.expansion, deploy))
             width = stage.channels
-        self.head = head(config, width)
+        self.head = head(config.head, width, sizes[-1], config.classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,14 +113,28 @@ class ResNetNetwork(nn.Module):
         return self.head(x)
 
 
-def head(config: ResNet, channels: int) -> nn.Module:
-    """Return what follows the last stage."""
-    if config.head == "none":
+def stem(in_channels: int, width: int, kind: str, deploy: bool) -> nn.Sequential:
+    """Return what is in front of the first stage."""
+    layers = conv_bn(in_channels, width, 3 if kind == "small" else 7, deploy, stride=2)
+    if kind != "small":
+        layers.append(nn.MaxPool2d(3, 2, 1))
+    if kind == "face":
+        layers += [*conv_bn(width, width, 3, deploy), *conv_bn(width, width, 3, deploy)]
+    return nn.Sequential(*layers)
+
+
+def made_stage(stage: ResNetStage, in_channels: int, size: Size, expansion: int, deploy: bool) -> nn.Sequential:
+    """Return a stage, whose maps are of `size`."""
+    return nn.Sequential(*stage_blocks(stage, in_channels, size, expansion, deploy))
+
+
+def head(kind: str, channels: int, size: Size, classes: int) -> nn.Module:
+    """Return what follows the last stage, for its maps of `size`."""
+    if kind == "none":
         return nn.Identity()
-    if config.head == "pool":
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, config.classes))
-    rows, columns = config.stage_sizes()[-1]
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * rows * columns, config.classes))
+    if kind == "pool":
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))
 
 
 def initialise(model: nn.Module) -> None:

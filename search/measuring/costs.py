@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from record.study import StudyError
 from repmlp import build
 from repmlp.networks import NetworkConfig
+from repmlp.networks.parts import Part
 from repmlp.paper import TABLES
 
 with warnings.catch_warnings():  # fvcore scripts a loss when it is imported, which torch calls deprecated
@@ -153,7 +154,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
     Args:
         model: any traceable network; one on the meta device is counted without being executed.
-        input_shape: `(C, H, W)`.
+        input_shape: without the batch, such as `(C, H, W)`.
 
     Raises:
         UnknownOperatorError: naming the operators, if one has no handle.
@@ -191,7 +192,24 @@ def paper_costs(number: int, say: Callable[[str], None] = lambda _: None) -> dic
 @functools.lru_cache(maxsize=4096)
 def deployed_costs(config: NetworkConfig) -> dict[str, int]:
     """Return the costs of all networks with the same `deployed()`, such as all kernel sets."""
-    return counts(unset(config, deploy=True), config)
+    return counts(unset(config, deploy=True), input_shape(config))
+
+
+def summed_costs(config: NetworkConfig) -> dict[str, int]:
+    """Return the same as `network_costs`, where a network says its parts as a sum over these, each counted once."""
+    deployed = config.deployed()
+    if not hasattr(deployed, "parts"):
+        return dict(deployed_costs(deployed))
+    found = [part_costs(part) for part in deployed.parts()]
+    return {name: sum(costs[name] for costs in found) for name in ("params", "macs")}
+
+
+@functools.lru_cache(maxsize=65536)
+def part_costs(part: Part) -> dict[str, int]:
+    """Return the costs of a piece of a converted network."""
+    with torch.device("meta"), WithoutValues():
+        model = part.make(*part.arguments)
+    return counts(model, part.shape)
 
 
 def training_costs(config: NetworkConfig) -> dict[str, int]:
@@ -206,19 +224,21 @@ def training_costs(config: NetworkConfig) -> dict[str, int]:
 def costs_before(config: NetworkConfig) -> dict[str, int]:
     """Return the costs in training of a canonical network."""
     model = unset(config, deploy=False)
-    return {**counts(model, config), "params": sum(t.numel() for t in model.state_dict().values())}
+    return {**counts(model, input_shape(config)), "params": sum(t.numel() for t in model.state_dict().values())}
 
 
-def counts(model: nn.Module, config: NetworkConfig) -> dict[str, int]:
-    """Return the counts of a network without weights for one of its inputs.
+def counts(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+    """Return the counts of a network without weights for one input of that shape.
 
     It is executed only if it does what tensors without values cannot, such as a branch by a value.
     """
     params = sum(p.numel() for p in model.parameters())
+    if not params:
+        return {"params": 0, "macs": 0}
     try:
-        macs = count_macs(model, input_shape(config))
+        macs = count_macs(model, shape)
     except (NotImplementedError, RuntimeError, TypeError):  # of operators without values
-        macs = count_macs(model.to_empty(device="cpu"), input_shape(config))
+        macs = count_macs(model.to_empty(device="cpu"), shape)
     return {"params": params, "macs": macs}
 
 
