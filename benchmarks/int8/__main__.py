@@ -68,15 +68,10 @@ def speeds(run: Run, trial: int) -> Iterator[Row]:
             path = Path(folder) / kind.file
             kind.write(model, images if kind.calibrates else images[:2], path)
             passes[kind.name] = kind.open(path, torch.get_num_threads())
-        for batch in BATCHES:
-            times = in_turn({name: partial(run_, images[:batch]) for name, run_ in passes.items()})
-            yield {
-                "run": run.name,
-                "network": row["param.network"],
-                "trial": trial,
-                "batch": batch,
-                "speed_up": ratio(times["onnx"], times["onnx-int8"]),
-            }
+    for batch in BATCHES:
+        times = in_turn({name: partial(network, images[:batch]) for name, network in passes.items()})
+        faster = ratio(times["onnx"], times["onnx-int8"])
+        yield {"run": run.name, "network": row["param.network"], "trial": trial, "batch": batch, "speed_up": faster}
 
 
 def networks(runs: list[Run], names: list[str] | None) -> Iterator[tuple[Run, int]]:
