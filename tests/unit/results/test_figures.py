@@ -1,5 +1,6 @@
 """The figure for papers, and what is shown of a trial."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,22 @@ def test_another_ending_and_a_run_without_results_are_errors(tmp_path: Path) -> 
         write(RUN, tmp_path / "front.gif")
     with pytest.raises(ValueError, match="no trial of made has an accuracy and throughput yet"):
         front_figure(made_run(["failed", "infeasible"]))
+
+
+def test_listed_networks_have_their_names_within_the_figure_and_off_one_another() -> None:
+    run = made_run(["complete"] * 6)
+    run.trials["param.network"] = ["one", "two", "three", "four", "five", "one"]
+    figure = front_figure(run)
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == ["one", "two", "three", "four", "five"]
+    boxes = [text.get_window_extent() for text in texts]
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1.0, "linear"), (100.0, "log")])
+def test_an_axis_over_more_than_a_decade_is_logarithmic(factor: float, scale: str) -> None:
+    run = made_run(["complete"] * 6)
+    run.trials["throughput"] = np.linspace(1000, 2000, 6)
+    run.trials.loc[0, "throughput"] *= factor
+    assert front_figure(run).axes[0].get_xscale() == scale
