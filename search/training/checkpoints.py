@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from record.folders import UnreachableError, opened, whole
+from record.recipe import Recipe
 
 Owner = Mapping[str, Any]
 """What makes a training the one it is, by name, as plain values: study, network, recipe, data and seed."""
@@ -72,7 +73,14 @@ def read(path: Path, owner: Owner, device: str) -> dict[str, Any]:
         raise CheckpointError(f"is damaged ({type(error).__name__})") from None
     if found is None:
         raise CheckpointError("does not say whose it is")
+    found = up_to_date(found)
     others = [name for name in owner if found.get(name) != owner[name]]
     if others:
         raise CheckpointError(f"is of another {' and '.join(others)}")
     return state
+
+
+def up_to_date(owner: Owner) -> Owner:
+    """Return an owner as an older version wrote it with what recipes have since, as it was then."""
+    recipe = owner.get("recipe")
+    return {**owner, "recipe": Recipe().model_dump(mode="json") | recipe} if isinstance(recipe, dict) else owner

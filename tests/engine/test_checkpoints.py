@@ -12,7 +12,7 @@ import torch
 from record.trial import EpochResult, Trial
 from search.candidate import Candidate, Job
 from search.engine import Engine
-from search.training.checkpoints import checkpoint_path, read, write
+from search.training.checkpoints import CheckpointError, checkpoint_path, read, write
 from tests.driving import driven, engine_of, work_off
 
 ONE = ("trials=1", "halving={first_rung: 1, factor: 2}")
@@ -129,6 +129,22 @@ def test_what_was_enqueued_is_asked_again_after_the_driver_died_before_its_netwo
         cut = engine_of(tiny, "trials=2")
         number = cut.journal.optuna.ask().number  # and the driver dies
         assert cut.journal.optuna.trials[number].system_attrs["fixed_params"] == params
+
+
+def test_a_checkpoint_from_before_a_recipe_had_a_key_is_gone_on_from(tiny: Path) -> None:
+    counted = count()
+    *_, job = work_off(engine_of(tiny, *ONE), until=lambda *_: next(counted) == 2)
+    path = checkpoint_path(Path(job.folder), job.number)
+    state = torch.load(path, weights_only=True)
+    del state["owner"]["recipe"]["fc3_range"]
+    torch.save(state, path)
+    other = {**job.owner, "recipe": {**job.owner["recipe"], "fc3_range": 0.5}}
+    with pytest.raises(CheckpointError, match="is of another recipe"):
+        read(path, other, "cpu")
+    again = engine_of(tiny, *ONE)
+    work_off(again)
+    assert (again.journal.trials[0].state, again.journal.trials[0].note) == ("complete", "")
+    assert not path.with_suffix(".unused").exists()
 
 
 def test_whatever_byte_finds_no_room_it_is_told_as_that(tmp_path: Path) -> None:
