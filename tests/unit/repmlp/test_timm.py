@@ -15,6 +15,8 @@ from search.measuring.costs import count_macs, network_costs, training_costs
 from spaces.fixed import FixedSpace
 
 pytest.importorskip("timm", reason="timm is not installed")
+from benchmarks.timm_conversion import lived_in as trained
+
 QUICK = ["repghostnet_050", "levit_128s", "mobilenetv3_small_050"]
 FAMILIES = [
     *QUICK,
@@ -49,22 +51,6 @@ FAMILIES = [
 ]
 LEFT = {"repghostnet_050": 32, "starnet_s1": 1, "swiftformer_xs": 5, "convmixer_768_32": 65, "ghostnetv3_050": 52}
 """BN that no convolution or linear layer precedes: in branches by themselves, or behind an activation."""
-
-
-def trained(name: str, size: tuple[int, int] = (64, 64)) -> nn.Module:
-    """A network of random weights and BN statistics, in float64, as trained ones have."""
-    torch.manual_seed(0)
-    model = TimmNet(model=name, size=size, classes=10).build().double().eval()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-    for parameter in model.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, 0, 0.05)
-    return model
 
 
 @pytest.mark.parametrize("name", FAMILIES)
