@@ -95,11 +95,14 @@ def nearest(model: Any, path: Path, seen: Mapping[str, Histogram], images: Tenso
         images: `(N, C, H, W)` float32.
     """
     wanted = outputs(model.SerializeToString(), images)
+    tried = {power: path.with_name(f"{power}-{path.name}") for power in POWERS}
     cosines = {}
-    for power in POWERS:
-        quantize(model, path, ranges(seen, power))
-        cosines[power] = float(torch.cosine_similarity(outputs(str(path), images), wanted, dim=1).mean())
-    quantize(model, path, ranges(seen, max(POWERS, key=cosines.__getitem__)))
+    for power, file in tried.items():
+        quantize(model, file, ranges(seen, power))
+        cosines[power] = float(torch.cosine_similarity(outputs(str(file), images), wanted, dim=1).mean())
+    tried.pop(max(cosines, key=cosines.__getitem__)).replace(path)
+    for file in tried.values():
+        file.unlink()
 
 
 def outputs(model: bytes | str, images: Tensor) -> Tensor:
